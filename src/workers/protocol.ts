@@ -25,3 +25,13 @@ export type FromWorker =
 
 /** Milliseconds between heartbeats, which carry the metrics with them. */
 export const HEARTBEAT_MS = 1000;
+
+export type WorkerStatus = { readonly state: 'ready' } | { readonly state: 'waiting'; readonly reason: string };
+
+/** What every worker is to its thread entry: a handler made from deps, without any knowledge of threads. */
+export type Worker = {
+  /** Works until `drain`; resolves then. Rejects when it cannot go on: the supervisor replaces it. */
+  readonly run: () => Promise<void>;
+  /** Finishes what is under way, commits, lets go. Resolves when `run` has. Idempotent. */
+  readonly drain: () => Promise<void>;
+};
