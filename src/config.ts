@@ -34,7 +34,13 @@ const int = (min: number, max: number) =>
         .max(max, { error: `should be at most ${max}` }),
     );
 const bool = z.enum(['true', 'false'], { error: 'should be true or false' }).transform((v) => v === 'true');
-const list = z.string().transform((v) => v.split(',').flatMap((item) => item.trim() || []));
+const list = z
+  .string()
+  .transform((v) => v.split(',').flatMap((item) => item.trim() || []))
+  .refine((items) => items.length > 0, { error: 'should have at least one entry' });
+const brokers = list.refine((items) => items.every((item) => /^[^\s/]+:\d{1,5}$/.test(item)), {
+  error: 'should be host:port, or several with commas between',
+});
 const url = (...protocols: string[]) =>
   z
     .string()
@@ -99,7 +105,7 @@ export const SETTINGS = {
     'Bytes the log keeps at most, once every group has read them.',
   ),
   KAFKA_BROKERS: setting(
-    list.optional(),
+    brokers.optional(),
     null,
     'Comma-separated host:port of Redpanda or Kafka. Unset: the embedded log.',
   ),
@@ -142,10 +148,14 @@ export const SETTINGS = {
   ARCHIVE_MAX_BYTES: setting(
     int(KIB, GIB),
     String(16 * MIB),
-    'An archive object is closed at this many bytes before compression,',
+    'An archive object is closed at this many bytes before compression.',
   ),
-  ARCHIVE_MAX_PINS: setting(int(1, 10_000_000), '50000', 'or at this many pins,'),
-  ARCHIVE_MAX_SECONDS: setting(int(1, 86_400), '10', 'or at this age in seconds, also when no new pin comes.'),
+  ARCHIVE_MAX_PINS: setting(int(1, 10_000_000), '50000', 'An archive object is closed at this many pins.'),
+  ARCHIVE_MAX_SECONDS: setting(
+    int(1, 86_400),
+    '10',
+    'An archive object is closed at this age in seconds, also when no new pin comes.',
+  ),
 
   SCYLLA_CONTACT_POINTS: setting(
     list.optional(),
@@ -219,7 +229,9 @@ const readOne = (name: SettingName, raw: string | undefined): { value: unknown }
   const parsed = schema.safeParse(given);
   if (parsed.success) return { value: parsed.data };
   const why = parsed.error.issues.map((i) => i.message).join(', ');
-  return { problem: `${name}${secret ? '' : `=${JSON.stringify(given)}`}: ${why}. ${SETTINGS[name].doc}` };
+  // A URL may carry a password also where none is expected.
+  const shown = secret ? '' : `=${JSON.stringify(given?.replace(/\/\/[^@/]*@/, '//***@'))}`;
+  return { problem: `${name}${shown}: ${why}. ${SETTINGS[name].doc}` };
 };
 
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost']);

@@ -10,6 +10,8 @@ export const ERROR_CODES = [
   'not_found',
   'method_not_allowed',
   'unauthorized',
+  'forbidden',
+  'slow_body',
   'timeout',
   'overloaded',
   'disk_full',

@@ -1,19 +1,18 @@
 import { type Logger as Pino, pino } from 'pino';
 import pretty from 'pino-pretty';
+import { SETTINGS } from './config.ts';
 
 /** Messages for people and for a log collector: JSON lines on stderr, coloured text when stderr is a terminal. */
 export type Logger = Pick<Pino, 'debug' | 'info' | 'warn' | 'error' | 'child'>;
 
-/** Keys that must never be printed, at any of these depths. */
+/** Keys whose values must never be printed, at the top of what is logged or one level down. */
 const SECRETS = [
   'password',
   'secret',
   'token',
   'authorization',
   'apiKey',
-  'DATABASE_URL',
-  'AWS_SECRET_ACCESS_KEY',
-  'API_KEYS',
+  ...Object.entries(SETTINGS).flatMap(([name, setting]) => (setting.secret ? name : [])),
 ];
 
 /** @param name the thread it speaks for, such as `edge` or `archive-1` */

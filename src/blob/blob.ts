@@ -1,6 +1,7 @@
 /**
  * The port of the object store: immutable objects under keys, listed in the order of their keys' UTF-8 bytes.
- * Keys are `/`-separated, without a leading slash, of the characters `A-Za-z0-9=_.-/`, at most 512 bytes long.
+ * Keys are `/`-separated, without a leading slash, of the characters `A-Za-z0-9=_.-/`, at most 512 bytes long; a segment is at most
+ * 180 bytes and does not begin with a dot. No key is the folder of another. Adapters check this (key.ts).
  */
 export type BlobMetadata = Readonly<Record<string, string>>;
 

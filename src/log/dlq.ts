@@ -44,3 +44,47 @@ export const letterValue = (bytes: Uint8Array): Pick<DeadLetter, 'value' | 'enco
     return { value: Buffer.from(bytes).toString('base64'), encoding: 'base64' };
   }
 };
+
+/** Closes letters: written to the same topic, as a log only appends. */
+type Resolution = { readonly resolves: readonly string[]; readonly action: 'retried' | 'dropped'; readonly at: string };
+
+/** Letters held in memory by a listing; at some KB a letter that is well under 1 GB. The oldest are kept. */
+const MAX_OPEN_LETTERS = 100_000;
+const READ_RECORDS = 1000;
+
+const parse = (value: Uint8Array): DeadLetter | Resolution => JSON.parse(new TextDecoder().decode(value));
+
+/** Letters nobody has retried or dropped, oldest first, by their id; a letter sent again after that is open again. */
+export const openLetters = async (
+  log: Pick<PinLog, 'partitions' | 'read'>,
+): Promise<ReadonlyMap<string, DeadLetter>> => {
+  const open = new Map<string, DeadLetter>();
+  for (const { partition, start, end } of await log.partitions()) {
+    for (let offset = start; offset < end; ) {
+      const records = await log.read({ partition, offset }, READ_RECORDS);
+      const last = records.at(-1);
+      if (last === undefined) break;
+      for (const record of records) {
+        const entry = parse(record.value);
+        if ('resolves' in entry) for (const id of entry.resolves) open.delete(id);
+        else if (open.size < MAX_OPEN_LETTERS) open.set(letterKey(entry), entry);
+      }
+      offset = last.offset + 1;
+    }
+  }
+  return open;
+};
+
+/** Marks letters as dealt with. Durable when it resolves. */
+export const resolveLetters = async (
+  log: Pick<PinLog, 'append'>,
+  ids: readonly string[],
+  action: Resolution['action'],
+): Promise<void> => {
+  const resolution: Resolution = { resolves: ids, action, at: new Date().toISOString() };
+  await log.append([{ key: 'resolution', value: encoder.encode(JSON.stringify(resolution)) }]);
+};
+
+/** The bytes of the record a letter is about. */
+export const letterBytes = (letter: DeadLetter): Uint8Array =>
+  letter.encoding === 'utf8' ? encoder.encode(letter.value) : Buffer.from(letter.value, 'base64');

@@ -40,7 +40,7 @@ export type ConsumerHandler = {
   readonly assigned: (partitions: readonly number[]) => Promise<ReadonlyMap<number, number | null>>;
   /** Back pressure is the promise: no further batch of this partition is delivered until it settles. */
   readonly batch: (batch: LogBatch) => Promise<void>;
-  /** These partitions are no longer this member's; what was buffered for them must be dropped, not written. */
+  /** These partitions are no longer this member's; what was buffered for them must be dropped, not written. `close` does not call it. */
   readonly revoked: (partitions: readonly number[]) => Promise<void>;
 };
 

@@ -49,25 +49,37 @@ export const dropPlaceholder = (field: PlaceholderField, text: string | null): s
  * The archive keeps them as they came.
  */
 export const storableText = (text: string | null): string | null =>
-  text === null ? null : text.toWellFormed().replaceAll('\0', '\uFFFD');
+  text === null || (text.isWellFormed() && !text.includes('\0'))
+    ? text
+    : text.toWellFormed().replaceAll('\0', '\uFFFD');
 
 const FOLLOWERS = /^(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?([kmb])?$/i;
-const MAGNITUDE: Readonly<Record<string, number>> = { k: 3, m: 6, b: 9 };
+/** Zeros that each magnitude stands for. */
+const MAGNITUDE: Readonly<Record<string, number>> = { k: 3, K: 3, m: 6, M: 6, b: 9, B: 9 };
+/** Characters: the 19 digits that can fit, their commas, a fraction and a magnitude. No count is longer; hostile text could be. */
+const FOLLOWERS_MAX = 40;
+
+/** Digits and zeros → whole number; null when it does not fit a signed 64-bit integer. */
+const scaled = (digits: string, zeros: number): bigint | null => {
+  const count = Number(digits) * 10 ** zeros;
+  // Below 2^53 the product is exact, and far cheaper than the same sum in bigints.
+  if (Number.isSafeInteger(count)) return BigInt(count);
+  const exact = BigInt(digits) * 10n ** BigInt(zeros);
+  return exact > INT64_MAX ? null : exact;
+};
 
 /**
  * Rule `follower_count`: "893k", "1.5k", "2M", "1B", "1,234" and plain digits become a whole number.
  * Null for anything else, for what is no whole number ("1.5", "1.2345k") and for what does not fit a signed 64-bit integer.
  */
 export const parseFollowerCount = (text: string | null): bigint | null => {
-  const match = text === null ? null : FOLLOWERS.exec(text.trim());
+  const count = text?.trim() ?? '';
+  const match = count.length > FOLLOWERS_MAX ? null : FOLLOWERS.exec(count);
   if (match === null) return null;
-  const whole = (match[1] ?? '').replaceAll(',', '');
-  const zeros = MAGNITUDE[(match[3] ?? '').toLowerCase()] ?? 0;
-  const fraction = (match[2] ?? '').replace(/0+$/, '');
-  // 19 digits and a magnitude are the most that can fit; longer ones are not worth a BigInt of their length.
-  if (fraction.length > zeros || whole.replace(/^0+/, '').length > 19) return null;
-  const count = BigInt(whole + fraction.padEnd(zeros, '0'));
-  return count > INT64_MAX ? null : count;
+  const zeros = MAGNITUDE[match[3] ?? ''] ?? 0;
+  const whole = match[1]?.includes(',') ? match[1].replaceAll(',', '') : (match[1] ?? '');
+  const fraction = match[2]?.replace(/0+$/, '') ?? '';
+  return fraction.length > zeros ? null : scaled(whole + fraction, zeros - fraction.length);
 };
 
 const SAVED = 'Local save in ';
@@ -79,42 +91,56 @@ export const cleanSaveLocation = (text: string | null): string | null =>
 /** Rule `tag_list`: "one, two, three" becomes ["one","two","three"], trimmed, no empties; no tags are null. */
 export const splitTags = (text: string | null): readonly string[] | null => {
   if (text === null) return null;
-  const tags = text.split(',').flatMap((tag) => tag.trim() || []);
+  const tags: string[] = [];
+  for (const part of text.split(',')) {
+    const tag = part.trim();
+    if (tag !== '') tags.push(tag);
+  }
   return tags.length === 0 ? null : tags;
+};
+
+type CleanedFields = Omit<CleanPin, 'isError' | 'errorFields'>;
+
+const cleanText = (field: PlaceholderField, text: string | null): string | null =>
+  storableText(dropPlaceholder(field, text));
+
+/** JSON has a -0, which is equal to 0 and yet prints as another number. */
+const withoutMinusZero = (int32: number): number => int32 | 0;
+
+const cleanFields = (pin: StoredPin): CleanedFields => ({
+  uniqueId: pin.unique_id,
+  receivedAtMicros: pin.receivedAtMicros,
+  category: storableText(pin.category),
+  indexNo: withoutMinusZero(pin.index),
+  title: cleanText('title', pin.title),
+  description: cleanText('description', pin.description),
+  followerCount: parseFollowerCount(dropPlaceholder('follower_count', pin.follower_count)),
+  tagList: splitTags(cleanText('tag_list', pin.tag_list)),
+  isImageOrVideo: storableText(pin.is_image_or_video),
+  imageSrc: cleanText('image_src', pin.image_src),
+  downloaded: withoutMinusZero(pin.downloaded),
+  saveLocation: storableText(cleanSaveLocation(pin.save_location)),
+  posterName: cleanText('poster_name', pin.posterName ?? null),
+});
+
+const missingFields = (cleaned: CleanedFields): string[] => {
+  const missing: string[] = [];
+  if (cleaned.category === null) missing.push('category');
+  if (cleaned.title === null) missing.push('title');
+  if (cleaned.description === null) missing.push('description');
+  if (cleaned.followerCount === null) missing.push('follower_count');
+  if (cleaned.tagList === null) missing.push('tag_list');
+  if (cleaned.isImageOrVideo === null) missing.push('is_image_or_video');
+  if (cleaned.imageSrc === null) missing.push('image_src');
+  if (cleaned.saveLocation === null) missing.push('save_location');
+  return missing;
 };
 
 /** The one cleaning of pinflow: pure, total, the same for the batch and the speed layer. */
 export const cleanPin = (pin: StoredPin): CleanPin => {
-  const text = (field: PlaceholderField, value: string | null) => storableText(dropPlaceholder(field, value));
-  const cleaned = {
-    category: storableText(pin.category),
-    title: text('title', pin.title),
-    description: text('description', pin.description),
-    followerCount: parseFollowerCount(dropPlaceholder('follower_count', pin.follower_count)),
-    tagList: splitTags(text('tag_list', pin.tag_list)),
-    isImageOrVideo: storableText(pin.is_image_or_video),
-    imageSrc: text('image_src', pin.image_src),
-    saveLocation: storableText(cleanSaveLocation(pin.save_location)),
-    posterName: text('poster_name', pin.posterName ?? null),
-  };
-  const errorFields: string[] = [];
-  if (cleaned.category === null) errorFields.push('category');
-  if (cleaned.title === null) errorFields.push('title');
-  if (cleaned.description === null) errorFields.push('description');
-  if (cleaned.followerCount === null) errorFields.push('follower_count');
-  if (cleaned.tagList === null) errorFields.push('tag_list');
-  if (cleaned.isImageOrVideo === null) errorFields.push('is_image_or_video');
-  if (cleaned.imageSrc === null) errorFields.push('image_src');
-  if (cleaned.saveLocation === null) errorFields.push('save_location');
+  const cleaned = cleanFields(pin);
+  const errorFields = missingFields(cleaned);
   // The poster's name is not one of the pin's 11 fields: it is missed only where the source has the field.
   if (pin.posterName !== undefined && cleaned.posterName === null) errorFields.push('poster_name');
-  return {
-    ...cleaned,
-    uniqueId: pin.unique_id,
-    receivedAtMicros: pin.receivedAtMicros,
-    indexNo: pin.index,
-    downloaded: pin.downloaded,
-    isError: errorFields.length > 0,
-    errorFields,
-  };
+  return { ...cleaned, isError: errorFields.length > 0, errorFields };
 };

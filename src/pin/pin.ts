@@ -54,6 +54,41 @@ export const pinSchema = z.object(
 
 export type Pin = z.infer<typeof pinSchema>;
 
+const isText = (value: unknown): boolean => value === null || typeof value === 'string';
+const isInt32 = (value: unknown): boolean => typeof value === 'number' && (value | 0) === value;
+
+const HEX_DIGIT = Uint8Array.from({ length: 128 }, (_, code) => (/[0-9a-f]/i.test(String.fromCharCode(code)) ? 1 : 0));
+
+const isUuid = (value: unknown): boolean => {
+  if (typeof value !== 'string' || value.length !== 36) return false;
+  if (value[8] !== '-' || value[13] !== '-' || value[18] !== '-' || value[23] !== '-') return false;
+  let digits = 0;
+  for (let i = 0; i < 36; i++) digits += HEX_DIGIT[value.charCodeAt(i)] ?? 0;
+  return digits === 32;
+};
+
+/**
+ * The same answer as {@link pinSchema} gives (a property test holds the two together), at a tenth of the time; the
+ * schema is asked only for the words of a refusal.
+ */
+export const isPin = (value: unknown): value is Pin => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const pin = value as Readonly<Record<PinField, unknown>>;
+  return (
+    isUuid(pin.unique_id) &&
+    isInt32(pin.index) &&
+    isInt32(pin.downloaded) &&
+    isText(pin.category) &&
+    isText(pin.title) &&
+    isText(pin.description) &&
+    isText(pin.follower_count) &&
+    isText(pin.tag_list) &&
+    isText(pin.is_image_or_video) &&
+    isText(pin.image_src) &&
+    isText(pin.save_location)
+  );
+};
+
 /** A pin as it stands in the log: with the edge's stamp, and the poster's name where the source has one. */
 export type StoredPin = Pin & {
   /** Microseconds since the Unix epoch. */

@@ -1,19 +1,44 @@
 /** `received_at` as text: RFC 3339, UTC, six digits of a second. */
-const STAMP = /^(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?Z$/;
+const STAMP = /^(\d{4}-\d{2}-\d{2}T[0-2]\d:[0-5]\d:)([0-5]\d)(?:\.(\d{1,9}))?Z$/;
 
-/** 123456 → "…:01.123456Z" @param micros microseconds since the Unix epoch */
+/**
+ * Stamps come in runs of the same second, and making or reading a date costs more than the rest of a stamp: both
+ * directions remember the last one.
+ */
+const lastFormatted = { second: 0, text: '1970-01-01T00:00:00.' };
+const lastParsed = { minute: '1970-01-01T00:00:', millis: 0 };
+
+/** 123456 → "…:00.123456Z" @param micros microseconds since the Unix epoch, a safe integer */
 export const formatMicros = (micros: number): string => {
-  const millis = Math.floor(micros / 1000);
-  const rest = String(micros - millis * 1000).padStart(3, '0');
-  return `${new Date(millis).toISOString().slice(0, -1)}${rest}Z`;
+  const second = Math.floor(micros / 1_000_000);
+  if (second !== lastFormatted.second) {
+    lastFormatted.text = new Date(second * 1000).toISOString().slice(0, -4);
+    lastFormatted.second = second;
+  }
+  return `${lastFormatted.text}${String(micros - second * 1_000_000).padStart(6, '0')}Z`;
 };
 
-/** The inverse of {@link formatMicros}; null for anything that is not such a stamp. Digits past the microsecond are cut. */
+/** "2026-11-23T18:01:" → milliseconds since the Unix epoch; null for a day or hour that does not exist. */
+const parseMinute = (minute: string): number | null => {
+  if (minute === lastParsed.minute) return lastParsed.millis;
+  const millis = Date.parse(`${minute}00Z`);
+  // Date.parse takes 30 February for 2 March.
+  if (Number.isNaN(millis) || !new Date(millis).toISOString().startsWith(minute)) return null;
+  lastParsed.minute = minute;
+  lastParsed.millis = millis;
+  return millis;
+};
+
+/**
+ * The inverse of {@link formatMicros}. Digits past the microsecond are cut.
+ * @returns null for anything that is not such a stamp, and for one too far off for exact microseconds (after 2255)
+ */
 export const parseMicros = (text: unknown): number | null => {
   if (typeof text !== 'string') return null;
   const match = STAMP.exec(text);
-  if (match === null) return null;
-  const seconds = Date.parse(`${match[1]}Z`);
-  if (Number.isNaN(seconds)) return null;
-  return seconds * 1000 + Number((match[2] ?? '').padEnd(6, '0').slice(0, 6));
+  const millis = match === null ? null : parseMinute(match[1] as string);
+  if (match === null || millis === null) return null;
+  const fraction = (match[3] ?? '').padEnd(6, '0').slice(0, 6);
+  const micros = millis * 1000 + Number(match[2]) * 1_000_000 + Number(fraction);
+  return Number.isSafeInteger(micros) ? micros : null;
 };

@@ -1,3 +1,4 @@
+import { sql } from 'drizzle-orm';
 import { bigint, boolean, index, integer, pgTable, primaryKey, text, timestamp, uuid } from 'drizzle-orm/pg-core';
 
 /** Tables of the speed view and of the run ledger. Change this file, then `bunx drizzle-kit generate`: migrations are forward-only. */
@@ -27,7 +28,7 @@ export const pins = pgTable(
     logPartition: integer('log_partition').notNull(),
     logOffset: bigint('log_offset', { mode: 'number' }).notNull(),
   },
-  (t) => [index('pins_received_at').on(t.receivedAt), index('pins_errors').on(t.receivedAt).where(t.isError)],
+  (t) => [index('pins_received_at').on(t.receivedAt), index('pins_errors').on(t.receivedAt).where(sql`${t.isError}`)],
 );
 
 /**
@@ -101,7 +102,7 @@ export const archiveObjectStores = pgTable(
     firstOffset: bigint('first_offset', { mode: 'number' }).notNull(),
     store: text('store').notNull(),
     runId: bigint('run_id', { mode: 'number' }).notNull(),
-    /** `done` or `rejected`. */
+    /** `done` or `rejected`; `retry`: someone asked for a rejected object again, and the next run takes it up. */
     status: text('status').notNull(),
     pins: integer('pins').notNull(),
     errors: integer('errors').notNull(),
@@ -109,7 +110,10 @@ export const archiveObjectStores = pgTable(
     reason: text('reason'),
     doneAt: stamp('done_at').notNull().defaultNow(),
   },
-  (t) => [primaryKey({ columns: [t.partition, t.firstOffset, t.store] })],
+  (t) => [
+    primaryKey({ columns: [t.partition, t.firstOffset, t.store] }),
+    index('archive_object_stores_retry').on(t.store, t.partition, t.firstOffset).where(sql`${t.status} = 'retry'`),
+  ],
 );
 
 /** One holder at a time across processes; a dead holder loses it when it expires. Works through any pooler, unlike a session lock. */

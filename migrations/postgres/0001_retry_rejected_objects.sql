@@ -1,0 +1,1 @@
+CREATE INDEX "archive_object_stores_retry" ON "archive_object_stores" USING btree ("store","partition","first_offset") WHERE "archive_object_stores"."status" = 'retry';

@@ -1,0 +1,233 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from 'node:net';
+import { type Client, errors, types } from 'cassandra-driver';
+import { freshKeyspace } from '../../../test/servers/fresh.ts';
+import { testServer } from '../../../test/servers/servers.ts';
+import { createLogger } from '../../logger.ts';
+import { type CassandraPinStoreOptions, openCassandraPinStore } from './cassandra.ts';
+import { pinStoreContract } from './contract.ts';
+import { pinRow } from './contract-rows.ts';
+import { migrateCql } from './cql-migrations.ts';
+import { type CqlSession, openCqlSession } from './cql-session.ts';
+import { cqlWriter } from './cql-writer.ts';
+
+const server = await testServer('cassandra');
+const TIMEOUT_MS = 120_000;
+
+const optionsFor = (keyspace: string): CassandraPinStoreOptions => ({
+  name: 'cassandra',
+  contactPoints: (server.settings.CASSANDRA_CONTACT_POINTS ?? '').split(','),
+  datacenter: server.settings.CASSANDRA_DATACENTER ?? '',
+  username: undefined,
+  password: undefined,
+  keyspace,
+  replication: 1,
+  logger: createLogger('silent', 'test'),
+});
+
+const dropAll = async (keyspaces: readonly string[]) => {
+  const session = openCqlSession(optionsFor('system'));
+  for (const keyspace of keyspaces) {
+    await session.run((client) => client.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`, [], { prepare: false }));
+  }
+  await session.close();
+};
+
+/** A way to the server that can be cut. */
+const openGate = () => {
+  const [host = '', port = '9042'] = (optionsFor('').contactPoints[0] ?? '').split(':');
+  const sockets = new Set<Socket>();
+  let gate: Server | null = null;
+  const open = (at: number) =>
+    new Promise<number>((resolve, reject) => {
+      const listening = createServer((inside) => {
+        const outside = dial(Number(port), host);
+        for (const [one, other] of [
+          [inside, outside],
+          [outside, inside],
+        ] as const) {
+          sockets.add(one);
+          one.on('error', () => other.destroy());
+          one.on('close', () => other.destroy());
+          one.pipe(other);
+        }
+      });
+      listening.on('error', reject);
+      listening.listen(at, '127.0.0.1', () => resolve((listening.address() as AddressInfo).port));
+      gate = listening;
+    });
+  const shut = () =>
+    new Promise<void>((resolve) => {
+      gate?.close(() => resolve());
+      for (const socket of sockets) socket.destroy();
+      sockets.clear();
+    });
+  return { open, shut };
+};
+
+describe.skipIf('skip' in server)('on a real Cassandra', () => {
+  const keyspaces = Array.from({ length: 4 }, freshKeyspace);
+  const [contractKeyspace = '', keyspace = '', otherShape = '', forbidden = ''] = keyspaces;
+  afterAll(() => dropAll(keyspaces), TIMEOUT_MS);
+
+  pinStoreContract('cassandra', () => openCassandraPinStore(optionsFor(contractKeyspace)));
+
+  describe('the Cassandra pin store', () => {
+    const options = optionsFor(keyspace);
+    const store = openCassandraPinStore(options);
+    beforeAll(() => store.migrate(), TIMEOUT_MS);
+    afterAll(() => store.close());
+
+    test(
+      'names the pin the cluster does not take, and writes its neighbours',
+      async () => {
+        const rows = [pinRow(), pinRow({ description: 'x'.repeat(17 * 1024 * 1024) }), pinRow()];
+        const bad = rows[1]?.uniqueId ?? '';
+        const error = await store.upsert(rows).catch((e: unknown) => e);
+        expect(error).toMatchObject({ code: 'invalid_pin', retryable: false, message: expect.stringContaining(bad) });
+        expect(await Promise.all(rows.map((row) => store.get(row.uniqueId)))).toEqual([
+          rows[0],
+          null,
+          rows[2],
+        ] as never);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'opens while the cluster is away, fails as retryable, and connects when it comes, goes and comes back',
+      async () => {
+        const gate = openGate();
+        const port = await gate.open(0);
+        await gate.shut();
+        const away = openCassandraPinStore({ ...options, contactPoints: [`127.0.0.1:${port}`] });
+        const isAway = () =>
+          expect(away.upsert([pinRow()])).rejects.toMatchObject({
+            code: 'pin_store_unavailable',
+            retryable: true,
+            message: expect.stringContaining('CASSANDRA_CONTACT_POINTS'),
+          });
+        const works = async () => {
+          const row = pinRow();
+          await away.upsert([row]);
+          expect(await away.get(row.uniqueId)).toEqual(row);
+        };
+        await isAway();
+        await gate.open(port);
+        await works();
+        await gate.shut();
+        await isAway();
+        await isAway();
+        await gate.open(port);
+        await works();
+        await gate.shut();
+        await away.close();
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'names the variable of a data centre that is not there',
+      async () => {
+        const wrong = openCassandraPinStore({ ...options, datacenter: 'nowhere' });
+        await expect(wrong.check()).rejects.toMatchObject({
+          code: 'config',
+          retryable: false,
+          message: expect.stringMatching(/datacenter1.*CASSANDRA_DATACENTER/),
+        });
+        await wrong.close();
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'refuses to migrate a table of another shape, such as one with ordinary lists',
+      async () => {
+        const there = { ...options, keyspace: otherShape };
+        const session = openCqlSession(there);
+        const run = (cql: string) => session.run((client) => client.execute(cql, [], { prepare: false }));
+        await run(
+          `CREATE KEYSPACE ${otherShape} WITH replication = {'class': 'NetworkTopologyStrategy', '${options.datacenter}': 1}`,
+        );
+        await run(`CREATE TABLE ${otherShape}.userposts (unique_id uuid PRIMARY KEY, tag_list list<text>)`);
+        await expect(session.run((client) => migrateCql(client, there))).rejects.toMatchObject({
+          code: 'config',
+          message: expect.stringContaining('tag_list is list<text>, should be frozen<list<text>>'),
+        });
+        await session.close();
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'gives an administrator the statement when it may not create the keyspace',
+      async () => {
+        const there = { ...options, keyspace: forbidden, replication: 3, username: 'pinflow' };
+        const session = openCqlSession({ ...there, username: undefined });
+        const unauthorized = Object.assign(new Error('User pinflow has no CREATE permission'), {
+          code: types.responseErrorCodes.unauthorized,
+        });
+        Object.setPrototypeOf(unauthorized, errors.ResponseError.prototype);
+        const faulty = (client: Client) =>
+          withExecute(client, (cql, ...rest) =>
+            cql.startsWith('CREATE KEYSPACE') ? Promise.reject(unauthorized) : client.execute(cql, ...rest),
+          );
+        const statement = `CREATE KEYSPACE IF NOT EXISTS ${forbidden} WITH replication = {'class': 'NetworkTopologyStrategy', '${options.datacenter}': 3};`;
+        await expect(session.run((client) => migrateCql(faulty(client), there))).rejects.toMatchObject({
+          code: 'config',
+          message: expect.stringContaining(statement),
+        });
+        // One that exists needs no such permission.
+        await session.run((client) => client.execute(statement.replace('3}', '1}'), [], { prepare: false }));
+        await session.run((client) => migrateCql(faulty(client), there));
+        await session.close();
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'writes rows one by one when their batch is refused, and again what the cluster did not manage',
+      async () => {
+        const { run, close } = openCqlSession(options);
+        const failures = [
+          Object.assign(Object.create(errors.ResponseError.prototype), {
+            code: types.responseErrorCodes.overloaded,
+            message: 'overloaded',
+          }),
+          new errors.OperationTimedOutError('no answer in time'),
+        ];
+        let batches = 0;
+        const refusing = (client: Client) =>
+          Object.assign(
+            withExecute(client, (...args) => {
+              const failure = failures.pop();
+              return failure === undefined ? client.execute(...args) : Promise.reject(failure);
+            }),
+            {
+              batch: () => {
+                batches++;
+                const tooLarge = { code: types.responseErrorCodes.invalid, message: 'Batch too large' };
+                return Promise.reject(Object.assign(Object.create(errors.ResponseError.prototype), tooLarge));
+              },
+            },
+          );
+        const session: CqlSession = { close, run: (work) => run((client) => work(refusing(client))) };
+        // Batches need to know who holds a row; the driver learns of a new keyspace a second after it is made.
+        await run((client) => client.metadata.refreshKeyspace(keyspace));
+        const rows = Array.from({ length: 40 }, () => pinRow());
+        await cqlWriter(session, options)(rows);
+        expect(batches).toBeGreaterThan(0);
+        expect(failures).toEqual([]);
+        for (const row of rows) expect(await store.get(row.uniqueId)).toEqual(row);
+        await close();
+      },
+      TIMEOUT_MS,
+    );
+  });
+});
+
+type Execute = (query: string, params?: unknown[], options?: object) => Promise<types.ResultSet>;
+
+/** The client as it is, but for `execute`. */
+const withExecute = (client: Client, execute: Execute): Client =>
+  Object.assign(Object.create(client) as Client, { execute });

@@ -1,0 +1,102 @@
+import type { Client } from 'cassandra-driver';
+import keyspaceCql from '../../../migrations/cql/0001_keyspace.cql' with { type: 'text' };
+import userpostsCql from '../../../migrations/cql/0002_userposts.cql' with { type: 'text' };
+import { PinflowError } from '../../errors.ts';
+import { type CqlPlace, faultOf, placeOf } from './cql-errors.ts';
+import { COLUMNS } from './cql-rows.ts';
+
+/** Every file of migrations/cql, in the order of its number: forward only, and never changed once released. */
+export const MIGRATIONS: readonly (readonly [name: string, cql: string])[] = [
+  ['0001_keyspace', keyspaceCql],
+  ['0002_userposts', userpostsCql],
+];
+
+export type MigrationOptions = CqlPlace & {
+  readonly datacenter: string;
+  /** Replicas in the local data centre when the keyspace is created. */
+  readonly replication: number;
+  readonly username: string | undefined;
+};
+
+/** The statements of a migration, without comments, its placeholders filled in. */
+export const statementsOf = (cql: string, options: MigrationOptions): readonly string[] => {
+  const values: Readonly<Record<string, string>> = {
+    keyspace: options.keyspace,
+    datacenter: `'${options.datacenter.replaceAll("'", "''")}'`,
+    replication: String(options.replication),
+  };
+  return cql
+    .replaceAll(/--[^\n]*/g, '')
+    .replaceAll(/\$\{(\w+)\}/g, (whole, name: string) => values[name] ?? whole)
+    .split(/;\s*(?:\n|$)/)
+    .flatMap((statement) => statement.trim() || []);
+};
+
+const PLAIN = { prepare: false };
+
+const keyspaceExists = async (client: Client, keyspace: string): Promise<boolean> => {
+  const found = await client.execute('SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?', [
+    keyspace,
+  ]);
+  return found.rowLength > 0;
+};
+
+const appliedNames = async (client: Client, keyspace: string): Promise<ReadonlySet<string>> => {
+  const tables = 'SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?';
+  if ((await client.execute(tables, [keyspace, 'schema_migrations'])).rowLength === 0) return new Set();
+  const found = await client.execute(`SELECT name FROM ${keyspace}.schema_migrations`, [], PLAIN);
+  return new Set(found.rows.map((row) => row.name as string));
+};
+
+const createKeyspace = async (client: Client, statement: string, options: MigrationOptions): Promise<void> => {
+  // IF NOT EXISTS asks for the permission to create even when there is nothing to create.
+  if (await keyspaceExists(client, options.keyspace)) return;
+  try {
+    await client.execute(statement, [], PLAIN);
+  } catch (error) {
+    if (faultOf(error) !== 'setup') throw error;
+    const user = options.username ?? 'anonymous';
+    throw new PinflowError(
+      'config',
+      `keyspace ${options.keyspace} is missing at ${placeOf(options)} and its user may not create it. An administrator should run:\n` +
+        `${statement};\nGRANT ALL PERMISSIONS ON KEYSPACE ${options.keyspace} TO "${user}";`,
+      { cause: error },
+    );
+  }
+};
+
+/** CREATE TABLE IF NOT EXISTS takes a table of any shape for done, such as one with ordinary lists: look before rows are lost in it. */
+const checkShape = async (client: Client, options: MigrationOptions): Promise<void> => {
+  const found = await client.execute(
+    'SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?',
+    [options.keyspace, 'userposts'],
+  );
+  const types = new Map(found.rows.map((row) => [row.column_name as string, row.type as string]));
+  const wrong = Object.entries(COLUMNS).flatMap(([name, { type }]) =>
+    types.get(name) === type ? [] : `${name} is ${types.get(name) ?? 'missing'}, should be ${type}`,
+  );
+  if (wrong.length === 0) return;
+  throw new PinflowError(
+    'config',
+    `table ${options.keyspace}.userposts at ${placeOf(options)} is another one: ${wrong.join('; ')}. Choose another CQL_KEYSPACE, or alter or drop the table.`,
+  );
+};
+
+/**
+ * Applies what is not applied yet, in order. Statements are IF NOT EXISTS and the driver waits for the nodes to agree after each, so
+ * processes that migrate at once do the same things. No lock: lightweight transactions do not work with ScyllaDB's tablets before 2025.4.
+ * (Cassandra up to 5 may give a table that two nodes create in the same instant two ids: migrate a new cluster from one process.)
+ */
+export const migrateCql = async (client: Client, options: MigrationOptions): Promise<void> => {
+  const applied = await appliedNames(client, options.keyspace);
+  for (const [name, cql] of MIGRATIONS) {
+    if (applied.has(name)) continue;
+    for (const statement of statementsOf(cql, options)) {
+      if (/^CREATE KEYSPACE/i.test(statement)) await createKeyspace(client, statement, options);
+      else await client.execute(statement, [], PLAIN);
+    }
+    const record = `INSERT INTO ${options.keyspace}.schema_migrations (name, applied_at) VALUES (?, toTimestamp(now()))`;
+    await client.execute(record, [name]);
+  }
+  await checkShape(client, options);
+};

@@ -1,0 +1,141 @@
+import type { Client } from 'cassandra-driver';
+import { PinflowError } from '../../errors.ts';
+import { retry } from '../../retry.ts';
+import { type CqlPlace, faultOf, placeOf, toPinflowError } from './cql-errors.ts';
+import { insertCql, sizeOf, toParams } from './cql-rows.ts';
+import type { CqlSession } from './cql-session.ts';
+import type { PinRow } from './pin-store.ts';
+
+/** Rows in one batch: three times the rows a second of single inserts on one node, and hardly more beyond. */
+const MAX_BATCH_ROWS = 30;
+/** Bytes in one batch: Cassandra refuses batches over several partitions from 50 KiB on (ScyllaDB from 1 MiB). */
+const MAX_BATCH_BYTES = 32 * 1024;
+/** Requests under way at once for one call: keeps every node busy, and at most 1 MiB of small pins in flight. */
+const MAX_IN_FLIGHT = 32;
+/** Tries of one request the cluster did not manage, before the whole call fails for the caller to retry. */
+const ATTEMPTS = 3;
+const RETRY_BASE_MS = 100;
+const RETRY_MAX_MS = 1000;
+
+/** The nodes that hold a row, as one word; null when the driver does not know. */
+const replicaNames = (client: Client, keyspace: string): ((key: Buffer) => string | null) => {
+  // The driver answers with the same array for all keys of a token range.
+  const names = new Map<readonly unknown[], string>();
+  return (key) => {
+    const hosts = client.getReplicas(keyspace, key);
+    if (hosts === null) return null;
+    const known = names.get(hosts);
+    if (known !== undefined) return known;
+    const name = hosts
+      .map((host) => host.address)
+      .sort()
+      .join();
+    names.set(hosts, name);
+    return name;
+  };
+};
+
+type Insert = { readonly row: PinRow; readonly params: unknown[] };
+
+/**
+ * Rows that the same nodes hold, in batches: a node that gets one writes all of it itself, and passes all of it on to the same others.
+ * Rows of unknown place go alone, as a batch across nodes is slower than its rows.
+ */
+export const groupByReplicas = (
+  rows: readonly PinRow[],
+  replicasOf: (key: Buffer) => string | null,
+): readonly (readonly Insert[])[] => {
+  const groups: Insert[][] = [];
+  const open = new Map<string, { inserts: Insert[]; bytes: number }>();
+  for (const row of rows) {
+    const insert = { row, params: toParams(row) };
+    const replicas = replicasOf((insert.params[0] as { getBuffer: () => Buffer }).getBuffer());
+    const bytes = sizeOf(row);
+    const group = replicas === null ? undefined : open.get(replicas);
+    if (group !== undefined && group.inserts.length < MAX_BATCH_ROWS && group.bytes + bytes <= MAX_BATCH_BYTES) {
+      group.inserts.push(insert);
+      group.bytes += bytes;
+      continue;
+    }
+    const inserts = [insert];
+    groups.push(inserts);
+    if (replicas !== null) open.set(replicas, { inserts, bytes });
+  }
+  return groups;
+};
+
+/** Works through all items, `limit` at a time; after a failure none is begun, and it throws when those under way have ended. */
+const eachOf = async <T>(items: readonly T[], limit: number, work: (item: T) => Promise<void>): Promise<void> => {
+  let next = 0;
+  const lane = async () => {
+    for (let item = items[next++]; item !== undefined; item = items[next++]) {
+      try {
+        await work(item);
+      } catch (error) {
+        next = items.length;
+        throw error;
+      }
+    }
+  };
+  const lanes = await Promise.allSettled(Array.from({ length: Math.min(limit, items.length) }, lane));
+  const failed = lanes.find((settled) => settled.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+};
+
+type Refusal = { readonly uniqueId: string; readonly error: unknown };
+
+const refusedError = (place: CqlPlace, refusals: readonly Refusal[]): PinflowError => {
+  const ids = refusals.map((refusal) => refusal.uniqueId).join(', ');
+  const why = toPinflowError(place, refusals[0]?.error).message;
+  return new PinflowError('invalid_pin', `${placeOf(place)} does not take the pins ${ids}: ${why}`, {
+    cause: refusals[0]?.error,
+  });
+};
+
+/**
+ * Upserts rows in unlogged batches by replica. A row the cluster refuses does not hold up the others: they are written, then it throws.
+ * @throws PinflowError `pin_store_unavailable` (retryable), `config`, `invalid_pin` naming the rows that were refused
+ */
+export const cqlWriter = (session: CqlSession, place: CqlPlace): ((rows: readonly PinRow[]) => Promise<void>) => {
+  const query = insertCql(`${place.keyspace}.userposts`);
+
+  const send = (client: Client, inserts: readonly Insert[]): Promise<unknown> => {
+    const [first] = inserts;
+    return first !== undefined && inserts.length === 1
+      ? client.execute(query, first.params, { prepare: true, isIdempotent: true })
+      : client.batch(
+          inserts.map(({ params }) => ({ query, params })),
+          { prepare: true, isIdempotent: true, logged: false },
+        );
+  };
+
+  const sendPatiently = (client: Client, inserts: readonly Insert[]): Promise<unknown> =>
+    retry(() => send(client, inserts), {
+      attempts: ATTEMPTS,
+      baseMs: RETRY_BASE_MS,
+      maxMs: RETRY_MAX_MS,
+      retryable: (error) => faultOf(error) === 'busy',
+    });
+
+  /** One by one when the batch is refused: it may be one row of it, or the batch as a whole (a lower limit of size). */
+  const write = async (client: Client, inserts: readonly Insert[], refusals: Refusal[]): Promise<void> => {
+    try {
+      await sendPatiently(client, inserts);
+    } catch (error) {
+      if (faultOf(error) !== 'refused') throw error;
+      const [first] = inserts;
+      if (first !== undefined && inserts.length === 1) refusals.push({ uniqueId: first.row.uniqueId, error });
+      else for (const insert of inserts) await write(client, [insert], refusals);
+    }
+  };
+
+  return async (rows) => {
+    if (rows.length === 0) return;
+    const refusals: Refusal[] = [];
+    await session.run((client) => {
+      const groups = groupByReplicas(rows, replicaNames(client, place.keyspace));
+      return eachOf(groups, MAX_IN_FLIGHT, (group) => write(client, group, refusals));
+    });
+    if (refusals.length > 0) throw refusedError(place, refusals);
+  };
+};

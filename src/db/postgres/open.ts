@@ -1,0 +1,65 @@
+import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
+import postgres from 'postgres';
+import type { Logger } from '../../logger.ts';
+import { postgresError } from './errors.ts';
+
+/** The pool of one thread, embedded or real: the same code path. */
+export type Database = {
+  /** The driver: for statements whose speed matters. */
+  readonly sql: postgres.Sql;
+  /** Drizzle over the same pool: for everything else. */
+  readonly db: PostgresJsDatabase;
+  /** Resolves when the server answers. @throws PinflowError `postgres_unavailable` */
+  readonly check: () => Promise<void>;
+  /** Lets running queries finish for a moment, then closes. Idempotent. */
+  readonly close: () => Promise<void>;
+};
+
+/** Connections of one pool: a stream worker needs one, a batch run two; a few more for reads beside them. */
+const MAX_CONNECTIONS = 4;
+/** A server that does not take a connection in this time is away; the caller tries again. */
+const CONNECT_TIMEOUT_SECONDS = 5;
+/** Idle connections go, so that workers at rest do not hold a shared server's slots. */
+const IDLE_TIMEOUT_SECONDS = 60;
+/** Between two connection attempts of the driver: short, as whoever calls waits with a backoff of its own. */
+const RECONNECT_SECONDS = 0.1;
+/** Running queries get this long at `close`. */
+const CLOSE_TIMEOUT_SECONDS = 5;
+
+/**
+ * A pool that connects lazily: opening never fails on a server that is away, the first query does.
+ * The URL's parameters are the driver's (`sslmode`, `prepare=false` for a pooler without prepared statements, ...).
+ *
+ * @param max most connections (Default: 4)
+ */
+export const openPostgres = ({
+  url,
+  max = MAX_CONNECTIONS,
+  logger,
+  applicationName,
+}: {
+  readonly url: string;
+  readonly max?: number;
+  readonly logger: Logger;
+  readonly applicationName: string;
+}): Database => {
+  const sql = postgres(url, {
+    max,
+    connect_timeout: CONNECT_TIMEOUT_SECONDS,
+    idle_timeout: IDLE_TIMEOUT_SECONDS,
+    backoff: () => RECONNECT_SECONDS,
+    // Arrays go as text with a cast and come through Drizzle, so their types need no look-up on every connection.
+    fetch_types: false,
+    // No other start-up parameter: poolers refuse those they do not know. Transactions set their own limits.
+    connection: { application_name: applicationName },
+    onnotice: (notice) => logger.debug({ notice: notice.message }, 'postgres notice'),
+  });
+  return {
+    sql,
+    db: drizzle(sql),
+    check: async () => {
+      await sql`select 1`.catch((error: unknown) => Promise.reject(postgresError(error)));
+    },
+    close: () => sql.end({ timeout: CLOSE_TIMEOUT_SECONDS }),
+  };
+};

@@ -1,0 +1,100 @@
+import { type Context, Hono } from 'hono';
+import { createGuard } from './auth.ts';
+import { createPostPins } from './bulk.ts';
+import { createDashboard } from './dashboard/dashboard.ts';
+import type { EdgeBindings, EdgeDeps } from './deps.ts';
+import { errorResponse, responseOf } from './error-response.ts';
+import { createGetMetrics, createGetReady, getHealth } from './health.ts';
+import { createIntake } from './intake.ts';
+import { createGetPin } from './journey.ts';
+import { createPostPin } from './pins.ts';
+import { createStatusRoutes } from './status.ts';
+
+type Env = { Bindings: EdgeBindings };
+type Route = {
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  /** Answers without a key too: what a load balancer asks. */
+  readonly open?: boolean;
+  readonly handle: (c: Context<Env>) => Response | Promise<Response>;
+};
+
+export type EdgeApp = Hono<Env>;
+
+const routesOf = (deps: EdgeDeps): readonly Route[] => {
+  const intake = createIntake(deps);
+  const postPin = createPostPin(deps, intake);
+  const postPins = createPostPins(deps, intake);
+  const getPin = createGetPin(deps);
+  const { getStatus, getStream } = createStatusRoutes(deps);
+  return [
+    { method: 'POST', path: '/pin/', handle: (c) => postPin(c.req.raw) },
+    { method: 'POST', path: '/pin', handle: (c) => postPin(c.req.raw) },
+    { method: 'POST', path: '/pins', handle: (c) => postPins(c.req.raw) },
+    { method: 'GET', path: '/pins/:unique_id', handle: (c) => getPin(c.req.param('unique_id') ?? '') },
+    { method: 'GET', path: '/healthz', open: true, handle: getHealth },
+    { method: 'GET', path: '/readyz', open: true, handle: createGetReady(deps) },
+    { method: 'GET', path: '/metrics', handle: createGetMetrics(deps) },
+    { method: 'GET', path: '/status', handle: getStatus },
+    {
+      method: 'GET',
+      path: '/status/stream',
+      // A HEAD is dispatched as a GET whose body nobody will ever read or cancel.
+      handle: (c) => (c.req.raw.method === 'HEAD' ? getStatus() : getStream(c.req.raw, c.env ?? {})),
+    },
+    ...createDashboard().map(({ path, response }) => ({ method: 'GET' as const, path, handle: response })),
+  ];
+};
+
+/** Methods a path answers to, or null for a path nobody knows. */
+const methodsOf = (routes: readonly Route[], path: string): readonly string[] | null => {
+  const known = routes.filter(
+    (route) => route.path === path || (route.path === '/pins/:unique_id' && /^\/pins\/[^/]+$/.test(path)),
+  );
+  if (known.length === 0) return null;
+  return [...new Set(known.flatMap((r) => (r.method === 'GET' ? ['GET', 'HEAD'] : [r.method]))), 'OPTIONS'];
+};
+
+/**
+ * The edge as a Hono app; needs no port: `app.request('/pin/', { method: 'POST', … })`.
+ * Every route is one handler without middleware, which Hono runs without composing: on POST /pin/ each layer counts.
+ */
+export const createApp = (deps: EdgeDeps): EdgeApp => {
+  const { metrics, logger } = deps;
+  const app = new Hono<Env>();
+  const guard = createGuard(deps.limits.API_KEYS);
+  const routes = routesOf(deps);
+
+  const counted = (route: string, response: Response): Response => {
+    metrics.requests.inc({ route, status: String(response.status) });
+    return response;
+  };
+
+  for (const { method, path, open = false, handle } of routes) {
+    const name = path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
+    app.on(method, path, async (c) => {
+      try {
+        if (!open) guard(c.req.raw);
+        return counted(name, await handle(c));
+      } catch (error) {
+        return counted(name, responseOf(error, logger));
+      }
+    });
+  }
+
+  app.notFound((c) => {
+    const { method, path } = c.req;
+    const allowed = methodsOf(routes, path);
+    if (allowed === null)
+      return counted('other', errorResponse('not_found', `there is nothing at ${path.slice(0, 200)}`));
+    const headers = { Allow: allowed.join(', ') };
+    return counted(
+      'other',
+      method === 'OPTIONS'
+        ? new Response(null, { status: 204, headers })
+        : errorResponse('method_not_allowed', `${method} is not for ${path}: use ${headers.Allow}`, { headers }),
+    );
+  });
+  app.onError((error) => counted('other', responseOf(error, logger)));
+  return app;
+};

@@ -1,0 +1,158 @@
+import { PinflowError } from '../errors.ts';
+import type { NewRecord } from '../log/log.ts';
+import { acceptParsedPin, acceptPin, decodeUtf8, type Reject } from '../pin/decode.ts';
+import { jsonSlices } from '../pin/json-slices.ts';
+import type { Position } from '../pin/pin.ts';
+import type { BodyLimits } from './body.ts';
+import type { EdgeDeps } from './deps.ts';
+import { JSON_HEADERS } from './error-response.ts';
+import type { Decoded, Intake } from './intake.ts';
+import { type BodyKind, bodyKind } from './media-type.ts';
+
+/** Pins decoded before other requests get their turn: about 5 ms of work. */
+const SLICE_PINS = 2000;
+
+const NEWLINE = 0x0a;
+const SPACE = 0x20;
+
+const encoder = new TextEncoder();
+
+/** A text that should be a pin, or null where the bytes are not UTF-8; `value` where it is parsed already. */
+type Candidate = {
+  /** From 1, blank lines included. */
+  readonly line: number;
+  readonly text: string | null;
+  readonly value?: unknown;
+};
+
+type Outcome =
+  | { readonly line: number; readonly uniqueId: string }
+  | {
+      readonly line: number;
+      readonly reject: Pick<Reject, 'issues'> & { readonly code: Reject['code'] | 'too_large' };
+    };
+
+const isBlank = (text: string): boolean => text === '' || (text.charCodeAt(0) <= SPACE && text.trim() === '');
+
+/** Bytes that are not all UTF-8: cut first and decoded line by line, so that only the bad lines are refused. */
+const decodeLines = (body: Uint8Array): readonly (string | null)[] => {
+  const lines: (string | null)[] = [];
+  for (let start = 0; start <= body.byteLength; ) {
+    const found = body.indexOf(NEWLINE, start);
+    const end = found === -1 ? body.byteLength : found;
+    lines.push(decodeUtf8(body.subarray(start, end)));
+    start = end + 1;
+  }
+  return lines;
+};
+
+const ndjsonCandidates = (body: Uint8Array): readonly Candidate[] => {
+  const lines = decodeUtf8(body)?.split('\n') ?? decodeLines(body);
+  const candidates: Candidate[] = [];
+  for (const [index, text] of lines.entries()) {
+    if (text === null || !isBlank(text)) candidates.push({ line: index + 1, text });
+  }
+  return candidates;
+};
+
+const arrayCandidates = (body: Uint8Array): readonly Candidate[] => {
+  const text = decodeUtf8(body);
+  if (text === null) throw new PinflowError('malformed_json', 'the body is not UTF-8');
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new PinflowError('malformed_json', 'the body is not JSON; to have each pin judged alone send NDJSON', {
+      cause: error,
+    });
+  }
+  if (!Array.isArray(value))
+    throw new PinflowError('invalid_pin', 'the body should be an array of pins; a single pin goes to POST /pin/');
+  const values: readonly unknown[] = value;
+  return jsonSlices(text).map((slice, index) => ({ line: index + 1, text: slice, value: values[index] }));
+};
+
+const TOO_LARGE = (maxBytes: number) => ({
+  code: 'too_large' as const,
+  issues: [{ field: '$', message: `is larger than ${maxBytes} bytes (MAX_PIN_BYTES)` }],
+});
+const NOT_UTF8 = { code: 'malformed_json' as const, issues: [{ field: '$', message: 'the line is not UTF-8' }] };
+
+/** One UTF-16 unit is at most three bytes of UTF-8, which spares counting them for all but huge lines. */
+const isLarger = (text: string, maxBytes: number): boolean =>
+  text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes;
+
+const outcomeJson = (outcome: Outcome, position: Position | undefined): string =>
+  'reject' in outcome
+    ? JSON.stringify({ line: outcome.line, status: 'rejected', ...outcome.reject })
+    : `{"line":${outcome.line},"status":"accepted","unique_id":"${outcome.uniqueId}","position":"${position?.partition}/${position?.offset}"}`;
+
+/** 200: all accepted; 207: some; 422: none. */
+const bulkResponse = (outcomes: readonly Outcome[], positions: readonly Position[], durability: string): Response => {
+  const accepted = positions.length;
+  const rejected = outcomes.length - accepted;
+  let at = 0;
+  const list = outcomes.map((o) => outcomeJson(o, 'reject' in o ? undefined : positions[at++])).join(',\n');
+  const error =
+    accepted > 0
+      ? ''
+      : `"error":{"code":"invalid_pin","message":"${rejected === 0 ? 'the body holds no pin' : 'none of the pins can be taken: see outcomes'}"},`;
+  const headers: Record<string, string> = { ...JSON_HEADERS };
+  if (accepted > 0) headers['X-Pin-Durability'] = durability;
+  return new Response(`{${error}"accepted":${accepted},"rejected":${rejected},"outcomes":[${list}]}`, {
+    status: accepted === 0 ? 422 : rejected === 0 ? 200 : 207,
+    headers,
+  });
+};
+
+/**
+ * `POST /pins`: many pins, as NDJSON or as a JSON array, plain or gzip. All that can be taken go to the log in one append;
+ * the answer has an outcome for each, by its line (its place in the array, from 1).
+ */
+export const createPostPins = (
+  deps: Pick<EdgeDeps, 'log' | 'stamp' | 'limits'>,
+  intake: Intake,
+): ((request: Request) => Promise<Response>) => {
+  const { log, stamp, limits } = deps;
+  const bodyLimits: BodyLimits = {
+    maxBytes: Math.min(limits.MAX_BODY_BYTES, limits.MAX_PENDING_BYTES),
+    setting: 'MAX_BODY_BYTES',
+    timeoutMs: limits.REQUEST_TIMEOUT_MS,
+    gzip: true,
+  };
+
+  const judge = ({ line, text, value }: Candidate, records: NewRecord[]): Outcome => {
+    if (text === null) return { line, reject: NOT_UTF8 };
+    if (isLarger(text, limits.MAX_PIN_BYTES)) return { line, reject: TOO_LARGE(limits.MAX_PIN_BYTES) };
+    const result = value === undefined ? acceptPin(text, stamp()) : acceptParsedPin(value, text, stamp());
+    if (!result.ok) return { line, reject: { code: result.reject.code, issues: result.reject.issues } };
+    const { uniqueId } = result.value;
+    records.push({ key: uniqueId, value: encoder.encode(result.value.line) });
+    return { line, uniqueId };
+  };
+
+  const decode = async (kind: BodyKind, body: Uint8Array): Promise<Decoded> => {
+    const candidates = kind === 'ndjson' ? ndjsonCandidates(body) : arrayCandidates(body);
+    if (candidates.length > limits.MAX_BULK_PINS)
+      throw new PinflowError(
+        'too_large',
+        `${candidates.length} pins in one request: send at most ${limits.MAX_BULK_PINS}, or raise MAX_BULK_PINS`,
+      );
+    const records: NewRecord[] = [];
+    const outcomes: Outcome[] = [];
+    for (const candidate of candidates) {
+      outcomes.push(judge(candidate, records));
+      if (outcomes.length % SLICE_PINS === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    return {
+      records,
+      rejected: outcomes.length - records.length,
+      answer: (positions) => bulkResponse(outcomes, positions, log.durability),
+    };
+  };
+
+  return async (request) => {
+    const kind = bodyKind(request.headers.get('content-type'), ['json', 'ndjson']);
+    return intake(request, bodyLimits, (body) => decode(kind, body));
+  };
+};

@@ -1,0 +1,2 @@
+/** Bun's types know HTML imports, not style sheets. */
+declare module '*.css';

@@ -1,0 +1,59 @@
+import { type Accepted, acceptPin, decodeUtf8, type Reject } from '../pin/decode.ts';
+import type { BodyLimits } from './body.ts';
+import type { EdgeDeps } from './deps.ts';
+import { errorResponse, JSON_TYPE } from './error-response.ts';
+import type { Decoded, Intake } from './intake.ts';
+import { bodyKind } from './media-type.ts';
+
+const encoder = new TextEncoder();
+
+const NOT_UTF8: Reject = {
+  code: 'malformed_json',
+  reason: 'the body is not UTF-8',
+  issues: [{ field: '$', message: 'the body is not UTF-8' }],
+};
+
+const refuse = (reject: Reject): Decoded => ({
+  records: [],
+  rejected: 1,
+  answer: () => errorResponse(reject.code, reject.reason, { issues: reject.issues }),
+});
+
+/**
+ * `POST /pin/`: one pin. 200 with the stored line as the body, once it is durable; `X-Pin-Durability` says where and
+ * `X-Pin-Position` at what `<partition>/<offset>`.
+ */
+export const createPostPin = (
+  deps: Pick<EdgeDeps, 'log' | 'stamp' | 'limits'>,
+  intake: Intake,
+): ((request: Request) => Promise<Response>) => {
+  const { log, stamp, limits } = deps;
+  const bodyLimits: BodyLimits = {
+    maxBytes: Math.min(limits.MAX_PIN_BYTES, limits.MAX_PENDING_BYTES),
+    setting: 'MAX_PIN_BYTES',
+    timeoutMs: limits.REQUEST_TIMEOUT_MS,
+    gzip: false,
+  };
+  const take = ({ uniqueId, line }: Accepted): Decoded => ({
+    records: [{ key: uniqueId, value: encoder.encode(line) }],
+    rejected: 0,
+    answer: ([position]) =>
+      new Response(line, {
+        headers: {
+          'Content-Type': JSON_TYPE,
+          'X-Pin-Durability': log.durability,
+          'X-Pin-Position': `${position?.partition}/${position?.offset}`,
+        },
+      }),
+  });
+  const decode = (body: Uint8Array): Decoded => {
+    const text = decodeUtf8(body);
+    if (text === null) return refuse(NOT_UTF8);
+    const accepted = acceptPin(text, stamp());
+    return accepted.ok ? take(accepted.value) : refuse(accepted.reject);
+  };
+  return async (request) => {
+    bodyKind(request.headers.get('content-type'), ['json']);
+    return intake(request, bodyLimits, decode);
+  };
+};

@@ -1,0 +1,154 @@
+import { CompressionTypes, type Producer } from 'kafkajs';
+import { PinflowError } from '../errors.ts';
+import type { Position } from '../pin/pin.ts';
+import { createGroupCommit, sizeOf } from './group-commit.ts';
+import type { KafkaClient } from './kafka-client.ts';
+import { type Pursuit, pursue } from './kafka-pursuit.ts';
+import { cutIntoSends, grouped, positionsOf, type Send } from './kafka-sends.ts';
+import type { TopicFacts } from './kafka-topic.ts';
+import type { NewRecord } from './log.ts';
+
+/** Most records in one request: kafkajs' work for a request grows faster than it, and the ack comes later. */
+const MAX_SEND_RECORDS = 500;
+/** Most bytes in one request, before compression. */
+const MAX_SEND_BYTES = 1024 * 1024;
+/** A group of calls fills the requests of all lanes. */
+const MAX_GROUP_RECORDS = 1000;
+/** Requests under way at once, each by a producer of its own for its own partitions: one is encoded while one is acked. */
+const LANES = 2;
+/** What Kafka's batch adds around records, at most; bytes. */
+const BATCH_OVERHEAD_BYTES = 256;
+/** What leaving may take, milliseconds; a broker that is gone must not hold up a shutdown. */
+const DISCONNECT_TIMEOUT_MS = 3000;
+
+type Session = { readonly producers: readonly Producer[]; readonly facts: TopicFacts };
+
+export type KafkaProducer = {
+  readonly append: (records: readonly NewRecord[]) => Promise<readonly Position[]>;
+  readonly close: () => Promise<void>;
+};
+
+const within = async <T>(work: Promise<T>, ms: number, what: string): Promise<T> => {
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new PinflowError('log_unavailable', what, { retryable: true })), Math.max(0, ms));
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+};
+
+const disconnect = async ({ producers }: Pick<Session, 'producers'>): Promise<void> => {
+  const left = Promise.all(producers.map((producer) => producer.disconnect()));
+  await within(left, DISCONNECT_TIMEOUT_MS, 'leaving takes too long').catch(() => {});
+};
+
+const connect = async ({ kafka }: KafkaClient, facts: TopicFacts): Promise<Session> => {
+  const producers = Array.from({ length: LANES }, () =>
+    kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false }),
+  );
+  try {
+    await Promise.all(producers.map((producer) => producer.connect()));
+  } catch (error) {
+    void disconnect({ producers });
+    throw error;
+  }
+  return { producers, facts };
+};
+
+const checkSizes = (records: readonly NewRecord[], { maxMessageBytes }: TopicFacts, topic: string) => {
+  const largest = maxMessageBytes - BATCH_OVERHEAD_BYTES;
+  const tooLarge = records.find((record) => sizeOf(record) > largest);
+  if (tooLarge === undefined) return;
+  throw new PinflowError(
+    'too_large',
+    `a record of ${tooLarge.value.length} bytes is more than topic ${topic} takes: raise its max.message.bytes (${maxMessageBytes}), or lower MAX_PIN_BYTES.`,
+  );
+};
+
+/** Gives each call its part of the positions. */
+const deal = (
+  calls: readonly (readonly NewRecord[])[],
+  positions: readonly Position[],
+): readonly (readonly Position[])[] => {
+  let from = 0;
+  return calls.map(({ length }) => {
+    from += length;
+    return positions.slice(from - length, from);
+  });
+};
+
+/** Sends records over the lanes of a session. @throws what kafkajs throws, when no request is under way any more */
+const createSender =
+  ({ topic, config }: KafkaClient) =>
+  async ({ producers, facts }: Session, records: readonly NewRecord[]): Promise<readonly Position[]> => {
+    const deadline = performance.now() + config.REQUEST_TIMEOUT_MS;
+    const positions: Position[] = new Array(records.length);
+
+    const sendOne = async (producer: Producer, send: Send) => {
+      const sending = producer.send({ topic, acks: -1, compression: CompressionTypes.ZSTD, messages: grouped(send) });
+      const late = `the broker has not acknowledged within REQUEST_TIMEOUT_MS=${config.REQUEST_TIMEOUT_MS}; see KAFKA_BROKERS.`;
+      const answer = await within(sending, deadline - performance.now(), late);
+      for (const [i, position] of positionsOf(send, answer).entries()) positions[send.places[i] as number] = position;
+    };
+
+    const maxBytes = Math.min(MAX_SEND_BYTES, facts.maxMessageBytes - BATCH_OVERHEAD_BYTES);
+    const lanes = cutIntoSends(records, facts.partitions, LANES, { maxRecords: MAX_SEND_RECORDS, maxBytes });
+    const sent = await Promise.allSettled(
+      lanes.map(async (sends, lane) => {
+        for (const send of sends) await sendOne(producers[lane] as Producer, send);
+      }),
+    );
+    const failed = sent.find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    return positions;
+  };
+
+/**
+ * Idempotent producers that ack when all in-sync replicas have the records.
+ *
+ * Each has one request under way at a time, and after any failure all are replaced by ones with new producer ids. Both are
+ * needed: kafkajs takes the sequence numbers of a failed request back though the broker may have stored it; other records
+ * sent under these numbers would be taken for a repetition, acknowledged and dropped.
+ */
+export const createKafkaProducer = (client: KafkaClient, topic: Pursuit<TopicFacts>): KafkaProducer => {
+  const sendAll = createSender(client);
+  const sessions = pursue(async () => {
+    const facts = await topic.get();
+    return connect(client, facts).catch((error: unknown) => {
+      throw client.explain(error);
+    });
+  }, client.complain);
+
+  const commits = createGroupCommit({
+    flush: async (calls) => {
+      const session = await sessions.get();
+      try {
+        return deal(calls, await sendAll(session, calls.flat()));
+      } catch (error) {
+        sessions.renew(session);
+        void disconnect(session);
+        throw client.explain(error);
+      }
+    },
+    maxBatchRecords: MAX_GROUP_RECORDS,
+    maxBatchBytes: MAX_SEND_BYTES,
+    maxPendingBytes: client.config.MAX_PENDING_BYTES,
+    lingerMs: 0,
+    maxInFlight: 1,
+  });
+
+  return {
+    append: async (records) => {
+      checkSizes(records, (await sessions.get()).facts, client.topic);
+      return commits.append(records);
+    },
+    close: async () => {
+      await commits.close();
+      const session = await sessions.close();
+      if (session !== null) await disconnect(session);
+    },
+  };
+};

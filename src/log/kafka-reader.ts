@@ -1,0 +1,141 @@
+import type { Admin, Cluster, KafkaMessage } from 'kafkajs';
+import type { Position } from '../pin/pin.ts';
+import { createCluster, createLink, type KafkaClient } from './kafka-client.ts';
+import { brokerErrorOf } from './kafka-errors.ts';
+import { toLogRecord } from './kafka-records.ts';
+import { ensureTopic, type TopicFacts } from './kafka-topic.ts';
+import type { LogRecord, PartitionState } from './log.ts';
+
+/** Bytes of one fetch; the broker answers at least one batch, however large. */
+const FETCH_BYTES = 4 * 1024 * 1024;
+/** Longest the broker holds a fetch back when it has nothing, milliseconds. */
+const FETCH_WAIT_MS = 100;
+
+type FetchAnswer = {
+  readonly responses: readonly {
+    readonly partitions: readonly {
+      readonly highWatermark: string;
+      readonly messages: readonly (KafkaMessage & { readonly isControlRecord?: boolean })[];
+    }[];
+  }[];
+};
+
+type Fetched = { readonly messages: FetchAnswer['responses'][0]['partitions'][0]['messages']; readonly end: number };
+
+/** Everything that is asked of the broker outside appending and consuming. */
+export type KafkaReader = {
+  readonly ensureTopic: (partitions: number) => Promise<TopicFacts>;
+  readonly partitions: () => Promise<readonly PartitionState[]>;
+  readonly committed: (group: string) => Promise<ReadonlyMap<number, number>>;
+  readonly read: (from: Position, limit: number) => Promise<readonly LogRecord[]>;
+  readonly close: () => Promise<void>;
+};
+
+const fetchFrom = async (cluster: Cluster, topic: string, { partition, offset }: Position): Promise<Fetched | null> => {
+  await cluster.addTargetTopic(topic);
+  const [nodeId] = Object.keys(cluster.findLeaderForPartitions(topic, [partition]));
+  if (nodeId === undefined) return null;
+  const broker = await cluster.findBroker({ nodeId });
+  const answer = (await broker.fetch({
+    maxWaitTime: FETCH_WAIT_MS,
+    minBytes: 1,
+    maxBytes: FETCH_BYTES,
+    topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes: FETCH_BYTES }] }],
+  })) as FetchAnswer;
+  const fetched = answer.responses[0]?.partitions[0];
+  return fetched === undefined ? null : { messages: fetched.messages, end: Number(fetched.highWatermark) };
+};
+
+/** Up to `limit` records from an offset that is still kept. */
+const readFrom = async (
+  cluster: Cluster,
+  topic: string,
+  from: Position,
+  limit: number,
+): Promise<readonly LogRecord[]> => {
+  const records: LogRecord[] = [];
+  let { offset } = from;
+  for (;;) {
+    const fetched = await fetchFrom(cluster, topic, { ...from, offset });
+    for (const message of fetched?.messages ?? []) {
+      // A batch comes whole, from before the offset on; control records are the broker's own.
+      if (Number(message.offset) < offset) continue;
+      offset = Number(message.offset) + 1;
+      if (!message.isControlRecord && records.length < limit) records.push(toLogRecord(from.partition, message));
+    }
+    const isAtEnd = fetched === null || offset >= fetched.end || fetched.messages.length === 0;
+    if (isAtEnd || records.length >= limit) return records;
+  }
+};
+
+export const createKafkaReader = (client: KafkaClient): KafkaReader => {
+  const { kafka, topic } = client;
+  const admins = createLink<Admin>(
+    async () => {
+      const admin = kafka.admin();
+      await admin.connect();
+      return admin;
+    },
+    (admin) => admin.disconnect(),
+  );
+  const clusters = createLink<Cluster>(
+    async () => {
+      const cluster = createCluster(kafka);
+      await cluster.connect();
+      return cluster;
+    },
+    (cluster) => cluster.disconnect(),
+  );
+
+  const ask = async <T>(work: (admin: Admin) => Promise<T>): Promise<T> => {
+    try {
+      return await admins.use(work);
+    } catch (error) {
+      throw client.explain(error);
+    }
+  };
+
+  const partitions = () =>
+    ask(async (admin): Promise<readonly PartitionState[]> => {
+      const offsets = await admin.fetchTopicOffsets(topic);
+      return offsets
+        .map(({ partition, low, high }) => ({ partition, start: Number(low), end: Number(high) }))
+        .sort((a, b) => a.partition - b.partition);
+    });
+
+  const fetchAll = (from: Position, limit: number) => clusters.use((cluster) => readFrom(cluster, topic, from, limit));
+
+  const read = async (from: Position, limit: number): Promise<readonly LogRecord[]> => {
+    try {
+      return await fetchAll(from, limit);
+    } catch (error) {
+      if (brokerErrorOf(error) !== 'OFFSET_OUT_OF_RANGE') throw client.explain(error);
+    }
+    // Before what is kept: from the first that is. After the end: nothing.
+    const state = (await partitions()).find(({ partition }) => partition === from.partition);
+    if (state === undefined || from.offset >= state.start) return [];
+    try {
+      return await fetchAll({ ...from, offset: state.start }, limit);
+    } catch (error) {
+      throw client.explain(error);
+    }
+  };
+
+  return {
+    ensureTopic: (count) => ask((admin) => ensureTopic(admin, { ...client, partitions: count })),
+    partitions,
+    committed: (group) =>
+      ask(async (admin) => {
+        const [offsets] = await admin.fetchOffsets({ groupId: group, topics: [topic] });
+        const committed = (offsets?.partitions ?? []).map(
+          ({ partition, offset }) => [partition, Number(offset)] as const,
+        );
+        // Negative: none, or the mark of kafkajs for "from the earliest".
+        return new Map(committed.filter(([, offset]) => offset >= 0));
+      }),
+    read,
+    close: async () => {
+      await Promise.all([admins.close(), clusters.close()]);
+    },
+  };
+};

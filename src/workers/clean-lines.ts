@@ -1,0 +1,45 @@
+import { readReject } from '../blob/archive-line.ts';
+import type { ArchivedLine } from '../blob/archive-object.ts';
+import type { PinRow } from '../db/pin-store/pin-store.ts';
+import { cleanPin } from '../pin/clean.ts';
+import { decodeRecord } from '../pin/decode.ts';
+import { writeTimestamp } from '../pin/pin.ts';
+
+/** Lines cleaned without a pause: some tens of milliseconds, so that heartbeats and the lease are never late. */
+const PAUSE_LINES = 10_000;
+
+/** A line that is no pin: the record as it was in the log, and why. */
+export type RejectedLine = { readonly offset: number; readonly reason: string; readonly value: Uint8Array };
+
+export type CleanedLines = {
+  /** One for each id: the version with the highest (write timestamp, offset). */
+  readonly rows: readonly PinRow[];
+  /** Lines that are pins. */
+  readonly pins: number;
+  /** Of those, with a field that should be there and is not. */
+  readonly errors: number;
+  readonly rejected: readonly RejectedLine[];
+};
+
+/** Lines of one partition, offsets rising → rows. */
+export const cleanLines = async (partition: number, lines: readonly ArchivedLine[]): Promise<CleanedLines> => {
+  const rows = new Map<string, PinRow>();
+  const rejected: RejectedLine[] = [];
+  let errors = 0;
+  for (const [at, { offset, line }] of lines.entries()) {
+    if (at > 0 && at % PAUSE_LINES === 0) await new Promise((resolve) => setImmediate(resolve));
+    // Every line of the archive has its `received_at`.
+    const decoded = decodeRecord(line, 0);
+    if (!decoded.ok) {
+      rejected.push({ offset, ...(readReject(line) ?? { reason: decoded.reject.reason, value: line }) });
+      continue;
+    }
+    const cleaned = cleanPin(decoded.value);
+    if (cleaned.isError) errors++;
+    const timestamp = writeTimestamp(cleaned.receivedAtMicros, offset);
+    const held = rows.get(cleaned.uniqueId);
+    if (held !== undefined && held.writeTimestamp > timestamp) continue;
+    rows.set(cleaned.uniqueId, { ...cleaned, position: { partition, offset }, writeTimestamp: timestamp });
+  }
+  return { rows: [...rows.values()], pins: lines.length - rejected.length, errors, rejected };
+};
