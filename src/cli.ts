@@ -123,6 +123,12 @@ program
   .action(() => finish(import('./commands/migrate.ts').then((m) => m.migrate())));
 
 program
+  .command('stack')
+  .description('the whole stack of real servers by compose.yaml (needs a container engine)')
+  .option('--core', 'without Trino and monitoring')
+  .action((options) => finish(import('./commands/stack.ts').then((m) => m.stack(options))));
+
+program
   .command('doctor')
   .description('check the settings and reach every engine')
   .addOption(format())

@@ -88,11 +88,12 @@ const readIfThere = async (path: string): Promise<Buffer | null> => {
   }
 };
 
+/** They are only in the way of free space, so what cannot be removed now is left for the next start. */
 const removeOldTemps = async (folder: string): Promise<void> => {
-  for (const name of await readdir(folder)) {
+  for (const name of await readdir(folder).catch(() => [])) {
     const path = join(folder, name);
     const found = await stat(path).catch(() => null);
-    if (found !== null && Date.now() - found.mtimeMs > TEMP_MAX_AGE_MS) await rm(path, { force: true });
+    if (found !== null && Date.now() - found.mtimeMs > TEMP_MAX_AGE_MS) await rm(path, { force: true }).catch(() => {});
   }
 };
 
@@ -129,16 +130,14 @@ async function* walk(dir: string, folder: string, options: ListOptions): AsyncGe
 /** Durable, atomic writes of one store's files. */
 const createWriter = (dir: string) => {
   const temps = join(dir, TEMP_FOLDER);
-  let prepared: Promise<void> | null = null;
+  let tidied: Promise<void> | null = null;
 
-  const prepare = (): Promise<void> => {
-    prepared ??= mkdir(temps, { recursive: true })
-      .then(() => removeOldTemps(temps))
-      .catch((error) => {
-        prepared = null;
-        throw error;
-      });
-    return prepared;
+  /** A new name in the folder of temporary files, which is made each time: a person may have moved the whole store away. */
+  const tempPath = async (): Promise<string> => {
+    await mkdir(temps, { recursive: true });
+    tidied ??= removeOldTemps(temps);
+    await tidied;
+    return join(temps, `${process.pid}-${crypto.randomUUID()}`);
   };
 
   /** Every folder up to the one that holds `dir`: another process may have made any of them and not synced it yet. */
@@ -150,8 +149,7 @@ const createWriter = (dir: string) => {
   };
 
   const write = async (path: string, bytes: Uint8Array, ifAbsent: boolean): Promise<boolean> => {
-    await prepare();
-    const temp = join(temps, `${process.pid}-${crypto.randomUUID()}`);
+    const temp = await tempPath();
     try {
       await writeDurably(temp, bytes);
       for (let attempt = 1; ; attempt++) {
@@ -170,7 +168,7 @@ const createWriter = (dir: string) => {
     }
   };
 
-  return { prepare, write };
+  return { tempPath, write };
 };
 
 const metadataName = (key: string, digest: string): string => {
@@ -264,8 +262,7 @@ export const openFsBlobStore = (options: { readonly dir: string }): BlobStore =>
       }),
     check: () =>
       run('write', async () => {
-        await writer.prepare();
-        const probe = join(dir, TEMP_FOLDER, `${process.pid}-${crypto.randomUUID()}`);
+        const probe = await writer.tempPath();
         await writeDurably(probe, new Uint8Array(1)).finally(() => rm(probe, { force: true }));
       }),
     close: async () => {},

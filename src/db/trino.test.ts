@@ -3,6 +3,7 @@ import { freshKeyspace } from '../../test/servers/fresh.ts';
 import { testServer } from '../../test/servers/servers.ts';
 import { readConfig } from '../config.ts';
 import { createLogger } from '../logger.ts';
+import { sleep } from '../retry.ts';
 import { openCassandraPinStore } from './pin-store/cassandra.ts';
 import { NULLS, pinRow } from './pin-store/contract-rows.ts';
 import { openCqlSession } from './pin-store/cql-session.ts';
@@ -13,6 +14,7 @@ const server = await testServer('trino');
 const cassandra = await testServer('cassandra');
 const logger = createLogger('silent', 'test');
 const TIMEOUT_MS = 180_000;
+const POLL_MS = 250;
 
 describe.skipIf('skip' in server || 'skip' in cassandra)('a real Trino over a real Cassandra', () => {
   const keyspace = freshKeyspace();
@@ -40,6 +42,10 @@ describe.skipIf('skip' in server || 'skip' in cassandra)('a real Trino over a re
     await store.migrate();
     await store.upsert(rows);
     await store.close();
+    // Trino hears of a new keyspace some time after it was made.
+    const deadline = Date.now() + TIMEOUT_MS;
+    const shows = async () => (await ask('show schemas from cassandra')).rows.flat().includes(keyspace);
+    while (!(await shows()) && Date.now() < deadline) await sleep(POLL_MS);
   }, TIMEOUT_MS);
   afterAll(async () => {
     const session = openCqlSession(options);

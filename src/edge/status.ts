@@ -23,20 +23,27 @@ const MAX_STREAMS = 100;
 /** Snapshots a slow reader may lag behind; it then misses some rather than filling memory. */
 const STREAM_BUFFER = 4;
 
-/** Asks one source at most once at a time and remembers its last answer. */
+/** Asks one source at most once at a time and remembers its last answer. Only the caller who asks waits, and not for ever. */
 const createFeed = <T>(ask: () => Promise<readonly T[]>): (() => Promise<Feed<T>>) => {
   let latest: Feed<T> = { rows: [], problem: null };
-  let asking: Promise<readonly T[]> | null = null;
+  let asking = false;
+  const failed = (error: unknown) => {
+    latest = { rows: latest.rows, problem: messageOf(error) };
+  };
+  const refresh = async () => {
+    try {
+      latest = { rows: await ask(), problem: null };
+    } catch (error) {
+      failed(error);
+    } finally {
+      asking = false;
+    }
+  };
   const late = () => new PinflowError('timeout', `no answer within ${FEED_TIMEOUT_MS} ms`);
   return async () => {
-    asking ??= ask().finally(() => {
-      asking = null;
-    });
-    try {
-      latest = { rows: await withDeadline(asking, FEED_TIMEOUT_MS, late), problem: null };
-    } catch (error) {
-      latest = { rows: latest.rows, problem: messageOf(error) };
-    }
+    if (asking) return latest;
+    asking = true;
+    await withDeadline(refresh(), FEED_TIMEOUT_MS, late).catch(failed);
     return latest;
   };
 };

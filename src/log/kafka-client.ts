@@ -12,10 +12,10 @@ const CONNECT_TIMEOUT_MS = 3000;
 /** Longest one request may take, milliseconds: a leader election of a few seconds should not fail it. */
 const REQUEST_TIMEOUT_MS = 8000;
 /**
- * Retries within one call of kafkajs, for what passes by itself: an election, a coordinator that is loading. Together about
- * 3 s; what lasts longer is for our own loops, which say so and go on.
+ * Retries within one call of kafkajs: few, as all that lasts is for our own loops, which say so and go on. A broker that
+ * refuses us should be known for it within half a second.
  */
-const RETRY = { retries: 6, initialRetryTime: 100, maxRetryTime: 1000, multiplier: 2, factor: 0.2 } as const;
+const RETRY = { retries: 2, initialRetryTime: 100, maxRetryTime: 1000, multiplier: 2, factor: 0.2 } as const;
 
 /** Everything the parts of this adapter share. */
 export type KafkaClient = {
@@ -34,20 +34,13 @@ export type KafkaClient = {
 /** At most one line about a broker that is away in this time, milliseconds. */
 const COMPLAINT_MS = 10_000;
 
-type Queue = { readonly pending: readonly unknown[]; scheduleCheckPendingRequests: () => void };
-
 /**
  * kafkajs 2.2.4 sets a timer with a negative delay for each answered request even when nothing is pending: a warning on the
  * terminal, and then a timer each millisecond for as long as a connection lives. Without pending requests there is nothing to check.
  */
-const mendRequestQueue = () => {
-  const queue = (RequestQueue as unknown as { readonly prototype: Queue & { mended?: true } }).prototype;
-  if (queue.mended) return;
-  queue.mended = true;
-  const schedule = queue.scheduleCheckPendingRequests;
-  queue.scheduleCheckPendingRequests = function check(this: Queue) {
-    if (this.pending.length > 0) schedule.call(this);
-  };
+const check = RequestQueue.prototype.scheduleCheckPendingRequests;
+RequestQueue.prototype.scheduleCheckPendingRequests = function checkIfPending() {
+  if (this.pending.length > 0) check.call(this);
 };
 
 /** kafkajs reports each failed attempt as an error. We report what it comes to ourselves, so its lines are for debugging. */
@@ -84,7 +77,6 @@ export const createKafkaClient = (config: Config, topic: string, logger: Logger)
   const brokers = config.KAFKA_BROKERS ?? [];
   if (brokers.length === 0) throw new PinflowError('config', 'KAFKA_BROKERS is not set: name at least one host:port.');
   registerCodecs();
-  mendRequestQueue();
   const kafka = new Kafka({
     clientId: config.KAFKA_CLIENT_ID,
     brokers: [...brokers],

@@ -20,13 +20,17 @@ const XERIAL = Buffer.from([0x82, 0x53, 0x4e, 0x41, 0x50, 0x50, 0x59, 0x00]);
 /** Its magic bytes, a version and a compatible version. */
 const XERIAL_HEADER_BYTES = 16;
 
+/** A block that begins with length 0 is an empty one; the native code cannot hand over nothing on Bun. */
+const decompressBlock = (block: Buffer): Buffer =>
+  block[0] === 0 ? Buffer.alloc(0) : (uncompressSync(block, { asBuffer: true }) as Buffer);
+
 /** A bare snappy block, or snappy-java's sequence of blocks, each after its length. */
 export const decompressSnappy = (bytes: Buffer): Buffer => {
-  if (!bytes.subarray(0, XERIAL.length).equals(XERIAL)) return uncompressSync(bytes, { asBuffer: true }) as Buffer;
+  if (!bytes.subarray(0, XERIAL.length).equals(XERIAL)) return decompressBlock(bytes);
   const blocks: Buffer[] = [];
   for (let at = XERIAL_HEADER_BYTES; at < bytes.length; ) {
     const length = bytes.readInt32BE(at);
-    blocks.push(uncompressSync(bytes.subarray(at + 4, at + 4 + length), { asBuffer: true }) as Buffer);
+    blocks.push(decompressBlock(bytes.subarray(at + 4, at + 4 + length)));
     at += 4 + length;
   }
   return Buffer.concat(blocks);

@@ -26,6 +26,20 @@ const chainOf = (error: unknown): readonly Detail[] => {
 export const brokerErrorOf = (error: unknown): string | null =>
   chainOf(error).find((e) => typeof e.type === 'string')?.type ?? null;
 
+/** The broker's moods while it elects a leader or loads a coordinator. */
+const PASSING_ERRORS: ReadonlySet<string> = new Set([
+  'GROUP_COORDINATOR_NOT_AVAILABLE',
+  'GROUP_LOAD_IN_PROGRESS',
+  'LEADER_NOT_AVAILABLE',
+  'NOT_COORDINATOR_FOR_GROUP',
+  'NOT_LEADER_FOR_PARTITION',
+  'OFFSET_NOT_AVAILABLE',
+  'UNSTABLE_OFFSET_COMMIT',
+]);
+
+/** True for an error of the broker that goes away by itself within moments. */
+export const isPassing = (error: unknown): boolean => PASSING_ERRORS.has(brokerErrorOf(error) ?? '');
+
 const CERTIFICATE = /certificate|self.signed|CERT_|UNABLE_TO_(GET|VERIFY)/i;
 
 type Rule = {

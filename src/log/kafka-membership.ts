@@ -1,5 +1,4 @@
 import type { ConsumerGroupJoinEvent, Consumer as KafkaJsConsumer } from 'kafkajs';
-import { PinflowError } from '../errors.ts';
 import type { KafkaClient } from './kafka-client.ts';
 import { brokerErrorOf } from './kafka-errors.ts';
 import type { KafkaReader } from './kafka-reader.ts';
@@ -84,22 +83,30 @@ const createStarts = ({ client, reader, options }: Deps) => {
   };
 };
 
-export const createMembership = (deps: Deps): Membership => {
-  const { client, reader, consumer, options } = deps;
-  const { topic, logger } = client;
-  const { handler, group } = options;
-  const startsOf = createStarts(deps);
-  const claims = new Map<number, Claim>();
-  const busy = new Set<Promise<void>>();
-  const committed = new Set<string>();
-  let mine: ReadonlySet<number> = new Set();
-  let memberId = '';
-  let generation = 0;
-  let stopped = false;
-  /** Tells the handler of one rebalance after the other. */
-  let told: Promise<void> = Promise.resolve();
+/** What the parts of a membership share. */
+type State = {
+  readonly claims: Map<number, Claim>;
+  /** Turns under way. */
+  readonly busy: Set<Promise<void>>;
+  /** Partitions of the last assignment. */
+  mine: ReadonlySet<number>;
+  memberId: string;
+  /** Counts the rebalances of this session. */
+  generation: number;
+  stopped: boolean;
+  /** Settles when the handler knows of the last rebalance. */
+  told: Promise<void>;
+};
 
-  const seekTo = (claim: Claim) => consumer.seek({ topic, partition: claim.partition, offset: String(claim.position) });
+const seekTo = ({ client, consumer }: Deps, { partition, position }: Claim) =>
+  consumer.seek({ topic: client.topic, partition, offset: String(position) });
+
+/** Follows the group, and tells the handler of one rebalance after the other. */
+const followGroup = (deps: Deps, state: State) => {
+  const { client, consumer, options, failed, broken } = deps;
+  const { claims } = state;
+  const { handler } = options;
+  const startsOf = createStarts(deps);
 
   const revoke = async (lost: readonly Claim[]) => {
     for (const claim of lost) claims.delete(claim.partition);
@@ -116,114 +123,146 @@ export const createMembership = (deps: Deps): Membership => {
       const starts = await startsOf(asked);
       for (const claim of fresh) {
         claim.position = starts.get(claim.partition) ?? 0;
-        if (!stopped) seekTo(claim);
+        if (!state.stopped) seekTo(deps, claim);
       }
     } catch (error) {
-      stopped = true;
-      deps.failed(error);
+      state.stopped = true;
+      failed(error);
     }
   };
 
   const tell = async () => {
-    await Promise.all(busy);
-    if (stopped) return;
+    await Promise.all(state.busy);
+    if (state.stopped) return;
     await revoke([...claims.values()].filter((claim) => claim.isLost));
-    await assign([...mine].filter((partition) => !claims.has(partition)));
+    await assign([...state.mine].filter((partition) => !claims.has(partition)));
   };
 
   /** At once, before anything of the new generation is fetched: what is lost is lost, what is kept goes on where it was. */
   const joined = ({ payload }: ConsumerGroupJoinEvent) => {
     // A new id means that the group went on without us for a while, and others had our partitions.
-    const isNewMember = payload.memberId !== memberId;
-    memberId = payload.memberId;
-    generation += 1;
-    mine = new Set(payload.memberAssignment[topic] ?? []);
+    const isNewMember = payload.memberId !== state.memberId;
+    state.memberId = payload.memberId;
+    state.generation += 1;
+    state.mine = new Set(payload.memberAssignment[client.topic] ?? []);
     for (const claim of claims.values()) {
-      claim.isLost ||= isNewMember || !mine.has(claim.partition);
+      claim.isLost ||= isNewMember || !state.mine.has(claim.partition);
       // kafkajs would go back to the committed offset.
-      if (!claim.isLost) seekTo(claim);
+      if (!claim.isLost) seekTo(deps, claim);
     }
-    told = told.then(tell).catch((error: unknown) => {
-      stopped = true;
-      deps.broken(error);
+    state.told = state.told.then(tell).catch((error: unknown) => {
+      state.stopped = true;
+      broken(error);
     });
   };
+
   consumer.on('consumer.group_join', joined);
+  return { revoke };
+};
+
+const createCommit = ({ client, consumer, options }: Deps, state: State) => {
+  const { topic } = client;
+  const made = new Set<string>();
   // The only sign that a commit was made: kafkajs also resolves when its consumer has crashed.
   consumer.on('consumer.commit_offsets', ({ payload }) => {
     for (const { partitions } of payload.topics) {
-      for (const { partition, offset } of partitions) committed.add(`${partition}/${offset}`);
+      for (const { partition, offset } of partitions) made.add(`${partition}/${offset}`);
     }
   });
 
-  const commitOnce = async (partition: number, nextOffset: number): Promise<boolean> => {
-    const under = generation;
+  const commitOnce = async (claim: Claim, nextOffset: number): Promise<boolean> => {
+    const under = state.generation;
+    const { partition } = claim;
     try {
       await consumer.commitOffsets([{ topic, partition, offset: String(nextOffset) }]);
-      return committed.delete(`${partition}/${nextOffset}`);
+      return made.delete(`${partition}/${nextOffset}`);
     } catch (error) {
       if (!FENCED.has(brokerErrorOf(error) ?? '')) throw client.explain(error);
-      // Nothing came between: we are out of date, and will join anew. Until then the partition counts as lost.
-      const claim = claims.get(partition);
-      if (generation === under && claim !== undefined) claim.isLost = true;
+      // No rebalance came between: we are out of date, and will join anew. Until then the partition counts as lost.
+      if (state.generation === under) claim.isLost = true;
       return false;
     }
   };
 
+  return async (partition: number, nextOffset: number): Promise<void> => {
+    const claim = state.claims.get(partition);
+    // The same claim to the end: a partition lost and won again is not what the caller has read.
+    for (let attempt = 1; claim !== undefined && attempt <= COMMIT_ATTEMPTS; attempt++) {
+      if (claim.isLost || state.claims.get(partition) !== claim) break;
+      if (await commitOnce(claim, nextOffset)) return;
+    }
+    throw client.fenced(options.group, partition);
+  };
+};
+
+const beginTurn = (state: State, claim: Claim): Turn => {
+  const { generation } = state;
+  const { seeks } = claim;
+  const turn = Promise.withResolvers<void>();
+  state.busy.add(turn.promise);
   return {
-    hasJoined: () => generation > 0,
+    position: () => claim.position,
+    moveTo: (offset) => {
+      claim.position = offset;
+    },
+    isValid: () => !claim.isLost && !state.stopped && state.generation === generation && claim.seeks === seeks,
+    end: () => {
+      state.busy.delete(turn.promise);
+      turn.resolve();
+    },
+  };
+};
+
+const createGapNotes =
+  ({ client, reader, options }: Deps, { claims }: State): Membership['noteGap'] =>
+  async (partition, firstOffset) => {
+    const wanted = claims.get(partition)?.position ?? firstOffset;
+    if (firstOffset <= wanted) return;
+    const now = (await reader.partitions()).find((p) => p.partition === partition);
+    // Else the gap is one of the broker's control records.
+    if ((now?.start ?? 0) <= wanted) return;
+    client.logger.warn(
+      { topic: client.topic, group: options.group, partition, from: wanted, to: firstOffset - 1 },
+      'these offsets left the log before the group had read them: retention is shorter than its lag',
+    );
+  };
+
+export const createMembership = (deps: Deps): Membership => {
+  const state: State = {
+    claims: new Map(),
+    busy: new Set(),
+    mine: new Set(),
+    memberId: '',
+    generation: 0,
+    stopped: false,
+    told: Promise.resolve(),
+  };
+  const { claims } = state;
+  const { revoke } = followGroup(deps, state);
+  return {
+    hasJoined: () => state.generation > 0,
     takeTurn: async (partition) => {
-      const under = generation;
-      await told;
+      const under = state.generation;
+      await state.told;
       const claim = claims.get(partition);
-      if (claim === undefined || claim.isLost || stopped || generation !== under) return null;
-      const { seeks } = claim;
-      const turn = Promise.withResolvers<void>();
-      busy.add(turn.promise);
-      return {
-        position: () => claim.position,
-        moveTo: (offset) => {
-          claim.position = offset;
-        },
-        isValid: () => !claim.isLost && !stopped && generation === under && claim.seeks === seeks,
-        end: () => {
-          busy.delete(turn.promise);
-          turn.resolve();
-        },
-      };
+      const isOurs = claim !== undefined && !claim.isLost && !state.stopped && state.generation === under;
+      return isOurs ? beginTurn(state, claim) : null;
     },
-    noteGap: async (partition, firstOffset) => {
-      const wanted = claims.get(partition)?.position ?? firstOffset;
-      if (firstOffset <= wanted) return;
-      const state = (await reader.partitions()).find((p) => p.partition === partition);
-      // Else the gap is one of the broker's control records.
-      if ((state?.start ?? 0) <= wanted) return;
-      logger.warn(
-        { topic, group, partition, from: wanted, to: firstOffset - 1 },
-        'these offsets left the log before the group had read them: retention is shorter than its lag',
-      );
-    },
-    commit: async (partition, nextOffset) => {
-      for (let attempt = 1; attempt <= COMMIT_ATTEMPTS; attempt++) {
-        const claim = claims.get(partition);
-        if (claim === undefined || claim.isLost) break;
-        if (await commitOnce(partition, nextOffset)) return;
-      }
-      throw client.fenced(group, partition);
-    },
+    noteGap: createGapNotes(deps, state),
+    commit: createCommit(deps, state),
     seek: (partition, offset) => {
       const claim = claims.get(partition);
       if (claim === undefined || claim.isLost) return;
       claim.position = offset;
       claim.seeks += 1;
-      seekTo(claim);
+      seekTo(deps, claim);
     },
     stop: () => {
-      stopped = true;
+      state.stopped = true;
     },
     settled: async () => {
-      await told;
-      await Promise.all(busy);
+      await state.told;
+      await Promise.all(state.busy);
     },
     release: async (tellHandler) => {
       if (tellHandler) await revoke([...claims.values()]);

@@ -18,6 +18,8 @@ const MAX_GROUP_RECORDS = 1000;
 const LANES = 2;
 /** What Kafka's batch adds around records, at most; bytes. */
 const BATCH_OVERHEAD_BYTES = 256;
+/** Retries of a request whose partition has no leader just now: an election takes a second or two. */
+const SEND_RETRY = { retries: 6, initialRetryTime: 100, maxRetryTime: 1000 } as const;
 /** What leaving may take, milliseconds; a broker that is gone must not hold up a shutdown. */
 const DISCONNECT_TIMEOUT_MS = 3000;
 
@@ -47,7 +49,7 @@ const disconnect = async ({ producers }: Pick<Session, 'producers'>): Promise<vo
 
 const connect = async ({ kafka }: KafkaClient, facts: TopicFacts): Promise<Session> => {
   const producers = Array.from({ length: LANES }, () =>
-    kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false }),
+    kafka.producer({ idempotent: true, maxInFlightRequests: 1, allowAutoTopicCreation: false, retry: SEND_RETRY }),
   );
   try {
     await Promise.all(producers.map((producer) => producer.connect()));

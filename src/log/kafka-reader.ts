@@ -1,7 +1,8 @@
 import type { Admin, Cluster, KafkaMessage } from 'kafkajs';
 import type { Position } from '../pin/pin.ts';
+import { retry } from '../retry.ts';
 import { createCluster, createLink, type KafkaClient } from './kafka-client.ts';
-import { brokerErrorOf } from './kafka-errors.ts';
+import { brokerErrorOf, isPassing } from './kafka-errors.ts';
 import { toLogRecord } from './kafka-records.ts';
 import { ensureTopic, type TopicFacts } from './kafka-topic.ts';
 import type { LogRecord, PartitionState } from './log.ts';
@@ -10,6 +11,9 @@ import type { LogRecord, PartitionState } from './log.ts';
 const FETCH_BYTES = 4 * 1024 * 1024;
 /** Longest the broker holds a fetch back when it has nothing, milliseconds. */
 const FETCH_WAIT_MS = 100;
+
+/** For what passes by itself, such as the first moments of a new topic, which kafkajs retries in some calls and not in others. */
+const PASSING = { attempts: 6, baseMs: 50, maxMs: 500 } as const;
 
 type FetchAnswer = {
   readonly responses: readonly {
@@ -87,9 +91,12 @@ export const createKafkaReader = (client: KafkaClient): KafkaReader => {
     (cluster) => cluster.disconnect(),
   );
 
-  const ask = async <T>(work: (admin: Admin) => Promise<T>): Promise<T> => {
+  const ask = <T>(work: (connected: Admin) => Promise<T>): Promise<T> => patiently(() => admins.use(work));
+  const look = <T>(work: (connected: Cluster) => Promise<T>): Promise<T> => patiently(() => clusters.use(work));
+
+  const patiently = async <T>(call: () => Promise<T>): Promise<T> => {
     try {
-      return await admins.use(work);
+      return await retry(call, { ...PASSING, retryable: isPassing });
     } catch (error) {
       throw client.explain(error);
     }
@@ -103,22 +110,18 @@ export const createKafkaReader = (client: KafkaClient): KafkaReader => {
         .sort((a, b) => a.partition - b.partition);
     });
 
-  const fetchAll = (from: Position, limit: number) => clusters.use((cluster) => readFrom(cluster, topic, from, limit));
+  const fetchAll = (from: Position, limit: number) => look((cluster) => readFrom(cluster, topic, from, limit));
 
   const read = async (from: Position, limit: number): Promise<readonly LogRecord[]> => {
     try {
       return await fetchAll(from, limit);
     } catch (error) {
-      if (brokerErrorOf(error) !== 'OFFSET_OUT_OF_RANGE') throw client.explain(error);
+      if (brokerErrorOf(error) !== 'OFFSET_OUT_OF_RANGE') throw error;
     }
     // Before what is kept: from the first that is. After the end: nothing.
     const state = (await partitions()).find(({ partition }) => partition === from.partition);
     if (state === undefined || from.offset >= state.start) return [];
-    try {
-      return await fetchAll({ ...from, offset: state.start }, limit);
-    } catch (error) {
-      throw client.explain(error);
-    }
+    return fetchAll({ ...from, offset: state.start }, limit);
   };
 
   return {

@@ -1,8 +1,8 @@
-/** The one internal class of kafkajs 2.2.4 (pinned in package.json) that kafka-client.ts mends. */
+/** The one internal class of kafkajs 2.2.4 (pinned in package.json), which kafka-client.ts mends. */
 declare module 'kafkajs/src/network/requestQueue' {
   class RequestQueue {
     readonly pending: readonly unknown[];
     scheduleCheckPendingRequests(): void;
   }
-  export default RequestQueue;
+  export = RequestQueue;
 }

@@ -32,8 +32,12 @@ const BUSY_TIMEOUT_MS = 5000;
 const OPEN_ATTEMPTS = 50;
 const OPEN_RETRY_MS = 20;
 
+/** A write-ahead log that a slow reader made long is cut back to this, bytes. */
+const WAL_LIMIT_BYTES = 64 * 1024 * 1024;
+
 const DISK_FULL = new Set(['SQLITE_FULL', 'SQLITE_IOERR_WRITE', 'SQLITE_IOERR_SHMSIZE', 'SQLITE_IOERR_TRUNCATE']);
 const NOT_OURS = new Set(['SQLITE_NOTADB', 'SQLITE_CORRUPT']);
+const NOT_ALLOWED = /^SQLITE_(CANTOPEN|READONLY|PERM)/;
 
 const codeOf = (error: unknown): string => (error instanceof SQLiteError ? (error.code ?? '') : '');
 
@@ -55,7 +59,10 @@ const toPinflowError = (error: unknown, path: string): PinflowError => {
   return new PinflowError('log_unavailable', `${path}: ${messageOf(error)} (${code || 'no code'}).`, options);
 };
 
-const numberOf = (db: Database, sql: string): number => Number(db.prepare(sql).values()[0]?.[0] ?? 0);
+const numberOf = (db: Database, sql: string): number => {
+  using statement = db.prepare(sql);
+  return Number(statement.values()[0]?.[0] ?? 0);
+};
 
 const inTransaction = <T>(db: Database, work: () => T): T => {
   db.run('BEGIN IMMEDIATE');
@@ -92,6 +99,7 @@ const prepareFile = (db: Database, path: string, kind: FileKind): void => {
   db.run(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
   const state = checkKind(db, path, kind);
   db.run('PRAGMA journal_mode = WAL');
+  db.run(`PRAGMA journal_size_limit = ${WAL_LIMIT_BYTES}`);
   db.run(`PRAGMA synchronous = ${kind.synchronous}`);
   if (state === 'known') return;
   inTransaction(db, () => {
@@ -112,7 +120,12 @@ const openDatabase = async (path: string, kind: FileKind): Promise<Database> => 
       return db;
     } catch (error) {
       db?.close();
-      if (attempt >= OPEN_ATTEMPTS || !codeOf(error).startsWith('SQLITE_BUSY')) throw toPinflowError(error, path);
+      const code = codeOf(error);
+      if (NOT_ALLOWED.test(code)) {
+        const message = `${path} cannot be opened for writing (${messageOf(error)}): check the rights and the room of its folder.`;
+        throw new PinflowError('config', message, { cause: error });
+      }
+      if (attempt >= OPEN_ATTEMPTS || !code.startsWith('SQLITE_BUSY')) throw toPinflowError(error, path);
       await sleep(OPEN_RETRY_MS);
     }
   }
@@ -140,7 +153,7 @@ export const openSqliteFile = async (path: string, kind: FileKind): Promise<Sqli
     close: () => {
       // A connection with open statements would live on, and keep the file, until it is collected.
       for (const statement of statements) statement.finalize();
-      db.close();
+      db.close(true);
     },
   };
 };

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
 import { isPinflowError, type PinflowError } from '../errors.ts';
@@ -79,6 +79,16 @@ describe('files of the embedded log', () => {
       expect([error.code, error.retryable]).toEqual(['config', false]);
       expect(error.message).toContain(file);
       expect(await Bun.file(file).text()).toBe(junk);
+    }),
+  );
+
+  test(
+    'a folder that cannot be made, or written, is a matter of configuration',
+    inFolder(async (dir) => {
+      await writeFile(path(dir, 'taken'), '');
+      expect((await errorOf(openSqliteLog({ ...DEFAULTS, dir: path(dir, 'taken', 'below') }))).code).toBe('config');
+      await mkdir(path(dir, 'log-pins.db'));
+      expect((await errorOf(openSqliteLog({ ...DEFAULTS, dir }))).code).toBe('config');
     }),
   );
 

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../clock.ts';
-import { PinflowError } from '../errors.ts';
+import { messageOf, PinflowError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { createGroupCommit } from './group-commit.ts';
 import type { Consumer, PinLog } from './log.ts';
@@ -38,6 +38,15 @@ const LINGER_AFTER_CALLS = 16;
 const MAX_BATCH_RECORDS = 5000;
 const MAX_BATCH_BYTES = 8 * 1024 * 1024;
 
+const makeFolder = async (dir: string): Promise<void> => {
+  try {
+    await mkdir(dir, { recursive: true });
+  } catch (error) {
+    const message = `the folder ${dir} cannot be made (${messageOf(error)}): create it, or change DATA_DIR.`;
+    throw new PinflowError('config', message, { cause: error });
+  }
+};
+
 /**
  * The embedded log: `log-<topic>.db` for the records, `log-<topic>.groups.db` for the consumer groups. Several processes and
  * threads may have it open, each may append and consume. Appends are written on the caller's thread, many in one commit.
@@ -45,7 +54,7 @@ const MAX_BATCH_BYTES = 8 * 1024 * 1024;
  */
 export const openSqliteLog = async (options: SqliteLogOptions): Promise<PinLog> => {
   const { dir, topic, partitions, logger, clock = systemClock, sessionTimeoutMs = SESSION_TIMEOUT_MS } = options;
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   const path = join(dir, `log-${topic}.db`);
   const records = await openRecordStore(path, partitions);
   const { partitionCount } = records;

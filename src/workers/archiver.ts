@@ -17,6 +17,8 @@ const TICK_MS = 100;
 /** Between tries of one call, milliseconds: the first wait, and the longest. */
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 10_000;
+/** Tries in all where the group waits meanwhile, for what passes at once. */
+const START_ATTEMPTS = 4;
 /** Between tries of the whole when something has to be put right by a person, milliseconds. */
 const RESTART_FIRST_MS = 500;
 const RESTART_MAX_MS = 30_000;
@@ -119,7 +121,10 @@ const createHandler = (
   return {
     assigned: async (partitions) => {
       const committed = await log.committed(group);
-      const starts = await Promise.all(partitions.map((p) => findStart(deps, p, committed.get(p))));
+      const patience = { attempts: START_ATTEMPTS, baseMs: RETRY_FIRST_MS, maxMs: RETRY_MAX_MS, signal: stop };
+      const starts = await Promise.all(
+        partitions.map((partition) => retry(() => findStart(deps, partition, committed.get(partition)), patience)),
+      );
       for (const found of starts) {
         const archive = open(found);
         archive.failed.catch(fail);
@@ -228,7 +233,7 @@ export const createArchiver = (deps: ArchiverDeps): Worker => {
         logger.error({ code: error.code, error: error.message, waitMs }, 'archiving stopped: it begins again');
         status({ state: 'waiting', reason: error.message });
         await sleep(waitMs, stop);
-        waitMs = Math.min(RESTART_MAX_MS, waitMs * 2);
+        waitMs = Math.min(error.retryable ? RETRY_MAX_MS : RESTART_MAX_MS, waitMs * 2);
       }
     }
   };
@@ -240,7 +245,8 @@ export const createArchiver = (deps: ArchiverDeps): Worker => {
     },
     drain: async () => {
       stopping.abort();
-      await running;
+      // Who called `run` hears of its failure.
+      await running?.catch(() => {});
     },
   };
 };

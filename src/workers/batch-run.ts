@@ -31,6 +31,7 @@ export type BatchRunDeps = RunDeps & {
   readonly logger: Logger;
   readonly timeoutSeconds: number;
   readonly holder: string;
+  readonly leaseTtlMs?: number;
   /** Aborts when the worker is to stop. */
   readonly draining: AbortSignal;
 };
@@ -65,7 +66,7 @@ const takeLease = async (deps: BatchRunDeps, reason: RunReason): Promise<HeldLea
   const holder = `${deps.holder}/${crypto.randomUUID().slice(0, 8)}`;
   const until = clock.now() + (reason === 'manual' ? MANUAL_WAIT_MS : 0);
   for (;;) {
-    const lease = await holdLease(deps, holder);
+    const lease = await holdLease(deps, holder, deps.leaseTtlMs);
     if (lease !== null || clock.now() >= until || draining.aborted) return lease;
     await sleep(MANUAL_POLL_MS, draining);
   }

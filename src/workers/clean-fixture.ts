@@ -1,7 +1,6 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { sql } from 'drizzle-orm';
 import { type ArchiveEntry, putManifest } from '../blob/archive.ts';
 import { archiveLine } from '../blob/archive-line.ts';
 import { encodeArchiveObject } from '../blob/archive-object.ts';
@@ -46,7 +45,7 @@ export const startDatabase = async (): Promise<TestDatabase> => {
     url: server.url,
     database,
     reset: async () => {
-      await database.db.execute(sql`truncate leases, batch_runs, archive_objects, archive_object_stores`);
+      await database.sql`truncate leases, batch_runs, archive_objects, archive_object_stores`;
     },
     close: async () => {
       await database.close();
@@ -116,8 +115,9 @@ export type Workshop = {
 
 const openStore = (dir: string) => openSqlitePinStore({ dir, keyspace: 'pinkeyspace', catalog: 'cassandra' });
 
-export const openWorkshop = async (database: Database): Promise<Workshop> => {
-  const dir = await tempFolder();
+/** @param folder of another workshop, to work beside it (Default: a new one) */
+export const openWorkshop = async (database: Database, folder?: string): Promise<Workshop> => {
+  const dir = folder ?? (await tempFolder());
   const store = openFsBlobStore({ dir: join(dir, 'archive') });
   const pinStore = openStore(dir);
   const secondStore: PinStore = { ...openStore(join(dir, 'second')), name: 'scylla' };

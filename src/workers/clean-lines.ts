@@ -26,8 +26,12 @@ export const cleanLines = async (partition: number, lines: readonly ArchivedLine
   const rows = new Map<string, PinRow>();
   const rejected: RejectedLine[] = [];
   let errors = 0;
-  for (const [at, { offset, line }] of lines.entries()) {
-    if (at > 0 && at % PAUSE_LINES === 0) await new Promise((resolve) => setImmediate(resolve));
+  let untilPause = PAUSE_LINES;
+  for (const { offset, line } of lines) {
+    if (untilPause-- === 0) {
+      untilPause = PAUSE_LINES;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
     // Every line of the archive has its `received_at`.
     const decoded = decodeRecord(line, 0);
     if (!decoded.ok) {

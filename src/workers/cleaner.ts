@@ -33,6 +33,8 @@ export type CleanerDeps = {
   readonly timeoutSeconds: number;
   /** For people: which process this is. */
   readonly holder: string;
+  /** How long a dead holder keeps others out, milliseconds. (Default: 30,000) */
+  readonly leaseTtlMs?: number;
   /** For tests: told when a run reaches a point where a crash would be worth something. */
   readonly reached?: (point: CleanPoint) => void;
 };

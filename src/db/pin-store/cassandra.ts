@@ -20,6 +20,8 @@ const SCAN_ATTEMPTS = 6;
 const SCAN_RETRY_BASE_MS = 200;
 const SCAN_RETRY_MAX_MS = 5000;
 
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
 const RING_START = -(2n ** 63n);
 const RING_END = 2n ** 63n - 1n;
 
@@ -77,6 +79,7 @@ export const openCassandraPinStore = (options: CassandraPinStoreOptions): PinSto
     migrate: () => session.run((client) => migrateCql(client, options)),
     upsert,
     get: async (uniqueId) => {
+      if (!UUID.test(uniqueId)) return null;
       const found = await session.run((client) => client.execute(selectCql(table), [uniqueId]));
       const row = found.first();
       return row === null ? null : toPinRow(row);

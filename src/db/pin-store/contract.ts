@@ -49,6 +49,7 @@ const roundTrips = (store: () => PinStore) => {
       const row = pinRow();
       await store().upsert([row]);
       expect(await store().get(crypto.randomUUID())).toBeNull();
+      expect(await store().get('no id at all')).toBeNull();
       expect(await store().get(row.uniqueId.toUpperCase())).toEqual(row);
     },
     TIMEOUT_MS,

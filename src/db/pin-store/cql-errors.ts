@@ -33,14 +33,20 @@ const BUSY: ReadonlySet<number> = new Set([
 const SETUP: ReadonlySet<number> = new Set([CODES.badCredentials, CODES.unauthorized, CODES.configError]);
 
 /** An invalid request whose fault is the schema, as Cassandra and ScyllaDB word it. */
-const SCHEMA_FAULT = /does not exist|unconfigured table|undefined column|undefined name|unknown identifier/i;
+const SCHEMA_FAULT = /does(?: not|n't) exist|unconfigured table|undefined column|undefined name|unknown identifier/i;
+
+/** A keyspace, table or column that the node does not know (yet). */
+export const isSchemaFault = (error: unknown): boolean =>
+  error instanceof errors.ResponseError &&
+  (error.code === CODES.invalid || error.code === CODES.configError) &&
+  SCHEMA_FAULT.test(error.message);
 
 const faultOfResponse = (error: errors.ResponseError): CqlFault => {
   if (BUSY.has(error.code)) return 'busy';
   if (SETUP.has(error.code)) return 'setup';
   // The node forgot the statement and could not prepare it again: it restarted, or the table is gone.
   if (error.code === CODES.unprepared) return 'away';
-  return SCHEMA_FAULT.test(error.message) ? 'setup' : 'refused';
+  return isSchemaFault(error) ? 'setup' : 'refused';
 };
 
 /** All hosts failed: the graver of what each said, as far as that holds for the cluster. */

@@ -2,7 +2,8 @@ import type { Client } from 'cassandra-driver';
 import keyspaceCql from '../../../migrations/cql/0001_keyspace.cql' with { type: 'text' };
 import userpostsCql from '../../../migrations/cql/0002_userposts.cql' with { type: 'text' };
 import { PinflowError } from '../../errors.ts';
-import { type CqlPlace, faultOf, placeOf } from './cql-errors.ts';
+import { retry } from '../../retry.ts';
+import { type CqlPlace, faultOf, isSchemaFault, placeOf } from './cql-errors.ts';
 import { COLUMNS } from './cql-rows.ts';
 
 /** Every file of migrations/cql, in the order of its number: forward only, and never changed once released. */
@@ -32,6 +33,11 @@ export const statementsOf = (cql: string, options: MigrationOptions): readonly s
     .flatMap((statement) => statement.trim() || []);
 };
 
+/** Another process creates the same: a keyspace or table may be listed a moment before the node answers for it. */
+const ATTEMPTS = 8;
+const RETRY_BASE_MS = 50;
+const RETRY_MAX_MS = 1000;
+
 const PLAIN = { prepare: false };
 
 const keyspaceExists = async (client: Client, keyspace: string): Promise<boolean> => {
@@ -42,10 +48,13 @@ const keyspaceExists = async (client: Client, keyspace: string): Promise<boolean
 };
 
 const appliedNames = async (client: Client, keyspace: string): Promise<ReadonlySet<string>> => {
-  const tables = 'SELECT table_name FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?';
-  if ((await client.execute(tables, [keyspace, 'schema_migrations'])).rowLength === 0) return new Set();
-  const found = await client.execute(`SELECT name FROM ${keyspace}.schema_migrations`, [], PLAIN);
-  return new Set(found.rows.map((row) => row.name as string));
+  try {
+    const found = await client.execute(`SELECT name FROM ${keyspace}.schema_migrations`, [], PLAIN);
+    return new Set(found.rows.map((row) => row.name as string));
+  } catch (error) {
+    if (isSchemaFault(error)) return new Set();
+    throw error;
+  }
 };
 
 const createKeyspace = async (client: Client, statement: string, options: MigrationOptions): Promise<void> => {
@@ -82,12 +91,7 @@ const checkShape = async (client: Client, options: MigrationOptions): Promise<vo
   );
 };
 
-/**
- * Applies what is not applied yet, in order. Statements are IF NOT EXISTS and the driver waits for the nodes to agree after each, so
- * processes that migrate at once do the same things. No lock: lightweight transactions do not work with ScyllaDB's tablets before 2025.4.
- * (Cassandra up to 5 may give a table that two nodes create in the same instant two ids: migrate a new cluster from one process.)
- */
-export const migrateCql = async (client: Client, options: MigrationOptions): Promise<void> => {
+const applyMissing = async (client: Client, options: MigrationOptions): Promise<void> => {
   const applied = await appliedNames(client, options.keyspace);
   for (const [name, cql] of MIGRATIONS) {
     if (applied.has(name)) continue;
@@ -98,5 +102,19 @@ export const migrateCql = async (client: Client, options: MigrationOptions): Pro
     const record = `INSERT INTO ${options.keyspace}.schema_migrations (name, applied_at) VALUES (?, toTimestamp(now()))`;
     await client.execute(record, [name]);
   }
+};
+
+/**
+ * Applies what is not applied yet, in order. Statements are IF NOT EXISTS and the driver waits for the nodes to agree after each, so
+ * processes that migrate at once do the same things. No lock: lightweight transactions do not work with ScyllaDB's tablets before 2025.4.
+ * (Cassandra up to 5 may give a table that two nodes create in the same instant two ids: migrate a new cluster from one process.)
+ */
+export const migrateCql = async (client: Client, options: MigrationOptions): Promise<void> => {
+  await retry(() => applyMissing(client, options), {
+    attempts: ATTEMPTS,
+    baseMs: RETRY_BASE_MS,
+    maxMs: RETRY_MAX_MS,
+    retryable: isSchemaFault,
+  });
   await checkShape(client, options);
 };

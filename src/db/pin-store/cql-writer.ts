@@ -6,11 +6,11 @@ import { insertCql, sizeOf, toParams } from './cql-rows.ts';
 import type { CqlSession } from './cql-session.ts';
 import type { PinRow } from './pin-store.ts';
 
-/** Rows in one batch: three times the rows a second of single inserts on one node, and hardly more beyond. */
+/** Rows in one batch: measured on one node, up to three times the rows a second of single inserts, and hardly more beyond. */
 const MAX_BATCH_ROWS = 30;
 /** Bytes in one batch: Cassandra refuses batches over several partitions from 50 KiB on (ScyllaDB from 1 MiB). */
 const MAX_BATCH_BYTES = 32 * 1024;
-/** Requests under way at once for one call: keeps every node busy, and at most 1 MiB of small pins in flight. */
+/** Requests under way at once for one call, at most 1 MiB of small pins: on one node 8 do as well, a cluster's batches are smaller. */
 const MAX_IN_FLIGHT = 32;
 /** Tries of one request the cluster did not manage, before the whole call fails for the caller to retry. */
 const ATTEMPTS = 3;

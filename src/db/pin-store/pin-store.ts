@@ -37,7 +37,8 @@ export type PinStore = {
   readonly migrate: () => Promise<void>;
   /**
    * Durable when it resolves. Rows of one call have distinct ids (fold first). Idempotent.
-   * @throws PinflowError `pin_store_unavailable` (retryable by error class), `disk_full`
+   * @throws PinflowError `pin_store_unavailable` (retryable by error class), `disk_full`; `config` when the schema, the
+   *   credentials or the permissions are not right; `invalid_pin` naming rows the store refuses, the others are written
    */
   readonly upsert: (rows: readonly PinRow[]) => Promise<void>;
   readonly get: (uniqueId: string) => Promise<PinRow | null>;

@@ -19,7 +19,7 @@ const newestApplied = async (session: Session): Promise<number> => {
   );
   if (tables.length === 0) return 0;
   const [row] = await session.execute(sql`select max(created_at) as newest from drizzle.__drizzle_migrations`);
-  return Number(row?.['newest'] ?? 0);
+  return Number(row?.newest ?? 0);
 };
 
 const newestOf = (migrations: readonly MigrationMeta[]) => Math.max(0, ...migrations.map((m) => m.folderMillis));

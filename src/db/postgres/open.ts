@@ -1,3 +1,4 @@
+import { connect, type Socket } from 'node:net';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import type { Logger } from '../../logger.ts';
@@ -15,7 +16,7 @@ export type Database = {
   readonly close: () => Promise<void>;
 };
 
-/** Connections of one pool: a stream worker needs one, a batch run two; a few more for reads beside them. */
+/** Connections of one pool: a stream worker needs one a partition, a batch run two; a few more for reads beside them. */
 const MAX_CONNECTIONS = 4;
 /** A server that does not take a connection in this time is away; the caller tries again. */
 const CONNECT_TIMEOUT_SECONDS = 5;
@@ -25,6 +26,28 @@ const IDLE_TIMEOUT_SECONDS = 60;
 const RECONNECT_SECONDS = 0.1;
 /** Running queries get this long at `close`. */
 const CLOSE_TIMEOUT_SECONDS = 5;
+
+type Address = { readonly host: readonly string[]; readonly port: readonly number[]; readonly path: string | false };
+
+/**
+ * The driver tries again for ever, without a word, when a connection is taken and closed at once: so does a port
+ * forwarder or load balancer whose server is away. Here that is an error like a refused connection.
+ */
+const createConnector = () => {
+  let attempts = 0;
+  return ({ host, port, path }: Address): Socket => {
+    const server = { host: host[attempts % host.length] ?? 'localhost', port: port[attempts % host.length] ?? 5432 };
+    attempts++;
+    const socket = path ? connect(path) : connect(server.port, server.host);
+    socket.once('close', (hadError) => {
+      if (hadError || socket.bytesRead > 0) return;
+      const reason = new Error(`${server.host}:${server.port} closed the connection without an answer`);
+      socket.emit('error', Object.assign(reason, { code: 'ECONNRESET' }));
+    });
+    // The driver checks a TLS certificate against this name.
+    return Object.assign(socket, server);
+  };
+};
 
 /**
  * A pool that connects lazily: opening never fails on a server that is away, the first query does.
@@ -43,7 +66,7 @@ export const openPostgres = ({
   readonly logger: Logger;
   readonly applicationName: string;
 }): Database => {
-  const sql = postgres(url, {
+  const options = {
     max,
     connect_timeout: CONNECT_TIMEOUT_SECONDS,
     idle_timeout: IDLE_TIMEOUT_SECONDS,
@@ -52,8 +75,11 @@ export const openPostgres = ({
     fetch_types: false,
     // No other start-up parameter: poolers refuse those they do not know. Transactions set their own limits.
     connection: { application_name: applicationName },
-    onnotice: (notice) => logger.debug({ notice: notice.message }, 'postgres notice'),
-  });
+    onnotice: (notice: postgres.Notice) => logger.debug({ notice: notice.message }, 'postgres notice'),
+    // Documented, and missing in the driver's types.
+    socket: createConnector(),
+  };
+  const sql = postgres(url, options);
   return {
     sql,
     db: drizzle(sql),

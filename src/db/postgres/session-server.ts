@@ -134,14 +134,17 @@ const receive = (client: Client, turns: Turns, message: FrontendMessage) => {
   }
 };
 
-/** What a real server does when a client goes: its transaction is rolled back, its prepared statements are forgotten. */
+/**
+ * What a real server does when a client goes: its transaction is rolled back, its prepared statements are forgotten. What
+ * it SET would stay, as all share the session: somebody's psql must not leave a search_path to the workers.
+ */
 const forget = (client: Client, turns: Turns) => {
   if (client.gone) return;
   client.gone = true;
   const rollback = turns.holds(client) ? [frontendMessage('S'), frontendMessage('Q', 'rollback\0')] : [];
   const closes = [...client.statements].map((name) => frontendMessage('C', `S${name}\0`));
-  client.pending = [...rollback, ...closes, frontendMessage('S')];
-  client.lastType = 'S';
+  client.pending = [...rollback, ...closes, frontendMessage('S'), frontendMessage('Q', 'reset all\0')];
+  client.lastType = 'Q';
   turns.enqueue(client);
 };
 

@@ -71,7 +71,7 @@ for (const engine of await postgresEngines()) {
           sql`select extract(epoch from slide_start)::float8 as slide, category, field, pins::int4 as pins
               from pin_error_windows order by slide_start, category, field`,
         )
-      ).map((row) => [Number(row['slide']) * 1e6, row['category'], row['field'], row['pins']]);
+      ).map((row) => [Number(row.slide) * 1e6, row.category, row.field, row.pins]);
 
     test('gives back every value as it was', async () => {
       const texts = [
@@ -202,7 +202,7 @@ for (const engine of await postgresEngines()) {
         sql`select extract(epoch from window_start)::float8 as start, pins::int4 as pins from pin_error_windows_sliding
             where field = '' and window_end = window_start + interval '2 minutes' order by 1`,
       );
-      const minutes = rows.map((row) => [(Number(row['start']) * 1e6 - NOON) / MINUTE, row['pins']]);
+      const minutes = rows.map((row) => [(Number(row.start) * 1e6 - NOON) / MINUTE, row.pins]);
       expect(minutes).toEqual([
         [-1, 2],
         [0, 3],
