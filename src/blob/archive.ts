@@ -11,7 +11,7 @@ import type { BlobMetadata, BlobStore } from './blob.ts';
  *   first record's `received_at`, never the writer's clock: whoever writes the object of an offset gives it the same name
  * - manifest `manifest/<partition>/<first offset, 20 digits>.json`, an {@link ArchiveEntry}; put after its object
  */
-const run = z.tuple([z.int().min(0), z.int().min(0)]).readonly();
+const runSchema = z.tuple([z.int().min(0), z.int().min(0)]).readonly();
 const entrySchema = z.object({
   key: z.string(),
   partition: z.int().min(0),
@@ -26,7 +26,7 @@ const entrySchema = z.object({
   /** Of the first line, hex: tells another writer of the same records from a log that was made anew. */
   firstLineSha256: z.string(),
   /** Runs of offsets, `[first, last]` inclusive, when they are not one run (a Kafka log can have holes); else null. */
-  runs: z.array(run).readonly().nullable(),
+  runs: z.array(runSchema).readonly().nullable(),
 });
 
 export type ArchiveEntry = Readonly<z.output<typeof entrySchema>>;

@@ -10,7 +10,7 @@ type S3Failure = {
 };
 
 const failureOf = (error: unknown): S3Failure => (error ?? {}) as S3Failure;
-export const statusOf = (error: unknown): number | undefined => failureOf(error).$metadata?.httpStatusCode;
+const statusOf = (error: unknown): number | undefined => failureOf(error).$metadata?.httpStatusCode;
 const nameOf = (error: unknown): string => String(failureOf(error).name ?? '');
 const codeOf = (error: unknown): string => {
   const { code, errors } = failureOf(error);

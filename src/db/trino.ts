@@ -101,7 +101,7 @@ const readPages = async (url: string, trino: Trino, pages: Pages<TrinoPage>, lim
     if (page.error !== undefined) throw failed(page.error);
     columns = page.columns?.map((column) => column.name) ?? columns;
     // At the end the client gives the last page once more.
-    if (page !== last) rows.push(...((page.data ?? []) as unknown[][]));
+    if (page !== last) for (const row of (page.data ?? []) as unknown[][]) rows.push(row);
     if (rows.length > limit) {
       await request(url, () => trino.cancel(page.id)).catch(() => {});
       return { columns, rows: rows.slice(0, limit), truncated: true };

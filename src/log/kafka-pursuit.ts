@@ -20,7 +20,13 @@ const FIRST_WAIT_MS = 3000;
 const BASE_MS = 200;
 const MAX_MS = 5000;
 
-type State<T> = { value: T | null; failure: PinflowError | null; pending: Promise<void> | null };
+type State<T> = {
+  value: T | null;
+  failure: PinflowError | null;
+  /** Resolves with the first attempt, whatever came of it. */
+  tried: Promise<void> | null;
+  running: Promise<void> | null;
+};
 
 /**
  * @param attempt one try; throws PinflowErrors
@@ -28,9 +34,9 @@ type State<T> = { value: T | null; failure: PinflowError | null; pending: Promis
  */
 export const pursue = <T>(attempt: () => Promise<T>, onFailure: (error: PinflowError) => void): Pursuit<T> => {
   const ended = new AbortController();
-  const state: State<T> = { value: null, failure: null, pending: null };
+  const state: State<T> = { value: null, failure: null, tried: null, running: null };
 
-  const run = async () => {
+  const run = async (tried: () => void) => {
     for (let waitMs = BASE_MS; !ended.signal.aborted; waitMs = Math.min(MAX_MS, waitMs * 2)) {
       try {
         state.value = await attempt();
@@ -39,24 +45,28 @@ export const pursue = <T>(attempt: () => Promise<T>, onFailure: (error: PinflowE
       } catch (error) {
         state.failure = error as PinflowError;
         if (!ended.signal.aborted) onFailure(state.failure);
+      } finally {
+        tried();
       }
       await sleep(waitMs, ended.signal);
     }
   };
 
   const start = () => {
-    state.pending ??= run().then(() => {
-      state.pending = null;
+    if (state.running !== null) return;
+    const first = Promise.withResolvers<void>();
+    state.tried = first.promise;
+    state.running = run(first.resolve).finally(() => {
+      state.running = null;
     });
-    return state.pending;
   };
 
   return {
     get: async () => {
       if (state.value !== null) return state.value;
       if (ended.signal.aborted) throw new PinflowError('log_unavailable', 'the log is closed.');
-      const pending = start();
-      if (state.failure === null) await Promise.race([pending, sleep(FIRST_WAIT_MS, ended.signal)]);
+      start();
+      if (state.failure === null) await Promise.race([state.tried, sleep(FIRST_WAIT_MS, ended.signal)]);
       if (state.value !== null) return state.value;
       if (state.failure !== null) throw state.failure;
       throw new PinflowError('log_unavailable', 'the broker has not answered yet: see KAFKA_BROKERS.', {
@@ -66,11 +76,11 @@ export const pursue = <T>(attempt: () => Promise<T>, onFailure: (error: PinflowE
     renew: (stale) => {
       if (state.value !== stale) return;
       state.value = null;
-      void start();
+      start();
     },
     close: async () => {
       ended.abort();
-      await state.pending;
+      await state.running;
       return state.value;
     },
   };

@@ -186,18 +186,16 @@ const runSession = async (deps: SessionDeps): Promise<void> => {
   });
   try {
     await Promise.race([ended, failure.promise, aborted(stop)]);
-    for (const archive of held.values()) {
-      await Promise.race([archive.flush(), archive.failed]).catch((error) =>
-        logger.warn(
-          { error: messageOf(error) },
-          'not all could be archived: the rest stays in the log for the next start',
-        ),
-      );
-    }
+    await Promise.all(held.values().map((archive) => Promise.race([archive.flush(), archive.failed]))).catch(
+      (error) => {
+        const what = 'not all could be archived: the rest stays in the log for the next start';
+        logger.warn({ error: messageOf(error) }, what);
+      },
+    );
   } finally {
     clearInterval(timer);
     clearTimeout(settled);
-    for (const archive of held.values()) archive.abandon();
+    await handler.revoked([...held.keys()]);
     ended.catch(() => {});
     failure.promise.catch(() => {});
     await consumer.close();

@@ -1,4 +1,4 @@
-import { createServer, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { messageOf, PinflowError } from '../../errors.ts';
 import type { Logger } from '../../logger.ts';
 import {
@@ -30,92 +30,122 @@ const WRITE_BYTES = 64 * 1024;
 /** After these the engine says ReadyForQuery: outside a transaction the session is free again. */
 const ENDS_TURN = new Set(['startup', 'Q', 'S', 'F']);
 
+type Pending = { readonly type: string; readonly bytes: Buffer };
+
 type Client = {
   readonly socket: Socket;
   /** Unique among clients, short: PostgreSQL cuts names at 63 bytes. */
   readonly prefix: string;
   readonly statements: Set<string>;
-  pending: Buffer[];
+  /** Received and not yet executed. */
+  pending: Pending[];
   pendingBytes: number;
-  lastType: string;
   gone: boolean;
 };
 
 const fatal = (code: string, message: string): Buffer => {
-  const fields = [`SFATAL`, `VFATAL`, `C${code}`, `M${message}`].map((field) => `${field}\0`).join('');
+  const fields = ['SFATAL', 'VFATAL', `C${code}`, `M${message}`].map((field) => `${field}\0`).join('');
   return frontendMessage('E', `${fields}\0`);
+};
+
+const isStartup = (message: Pending | undefined) => message?.type === 'startup';
+
+/** What may be executed in one call: all that is there, but a start-up by itself. */
+const takeBatch = (client: Client): readonly Pending[] => {
+  const batch = client.pending.splice(0, isStartup(client.pending[0]) ? 1 : client.pending.length);
+  client.pendingBytes = 0;
+  client.socket.resume();
+  return batch;
+};
+
+/** Executes a batch; the answers go to the client in pieces, as the engine gives them in crumbs. */
+const executeBatch = async (session: SingleSession, client: Client, batch: readonly Pending[]) => {
+  let out: Buffer[] = [];
+  let outBytes = 0;
+  const flush = () => {
+    if (!client.gone && outBytes > 0) client.socket.write(Buffer.concat(out));
+    out = [];
+    outBytes = 0;
+  };
+  const [first] = batch;
+  const bytes = batch.length === 1 && first !== undefined ? first.bytes : Buffer.concat(batch.map((m) => m.bytes));
+  await session.execute(bytes, (data) => {
+    out.push(Buffer.from(data));
+    outBytes += data.length;
+    if (outBytes >= WRITE_BYTES) flush();
+  });
+  flush();
 };
 
 /**
  * Who has the session. A client has it from its first message until the engine is ready for the next query outside a
  * transaction; so neither transactions nor the parts of one query (Parse, Bind, Execute) of two clients ever mix.
  */
-const createTurns = (session: SingleSession, logger: Logger, onFailure: (error: unknown) => void) => {
+const createTurns = (session: SingleSession, idleInTransactionMs: number, onIdle: (client: Client) => void) => {
   const waiting = new Set<Client>();
   let holder: Client | null = null;
-  let running = false;
+  let running: Promise<void> | null = null;
+  let stopped = false;
   let idleTimer: ReturnType<typeof setTimeout> | undefined;
 
-  const executeFor = async (client: Client) => {
-    const batch = client.pending.length === 1 ? client.pending[0] : Buffer.concat(client.pending);
-    client.pending = [];
-    client.pendingBytes = 0;
-    client.socket.resume();
-    let out: Buffer[] = [];
-    let outBytes = 0;
-    const flush = () => {
-      if (!client.gone && outBytes > 0) client.socket.write(Buffer.concat(out));
-      out = [];
-      outBytes = 0;
-    };
-    await session.execute(batch ?? Buffer.alloc(0), (data) => {
-      out.push(Buffer.from(data));
-      outBytes += data.length;
-      if (outBytes >= WRITE_BYTES) flush();
-    });
-    flush();
-  };
-
-  const cutOff = (client: Client) => {
-    logger.warn('a client of the embedded Postgres left a transaction open and idle: it is disconnected');
-    client.socket.end(fatal('25P03', 'terminating connection due to idle-in-transaction timeout'));
-    client.socket.destroySoon();
+  const takeTurn = async (client: Client) => {
+    clearTimeout(idleTimer);
+    waiting.delete(client);
+    holder = client;
+    const batch = takeBatch(client);
+    try {
+      await executeBatch(session, client, batch);
+    } catch (error) {
+      if (!isStartup(batch[0])) throw error;
+      client.socket.end(fatal('08P01', messageOf(error)));
+    }
+    if (!ENDS_TURN.has(batch.at(-1)?.type ?? '') || session.inTransaction()) {
+      idleTimer = setTimeout(onIdle, idleInTransactionMs, client);
+      return;
+    }
+    holder = null;
+    if (client.pending.length > 0) waiting.add(client);
   };
 
   const run = async () => {
-    running = true;
-    clearTimeout(idleTimer);
-    for (;;) {
+    while (!stopped) {
       const [next] = holder === null ? waiting : [holder];
       if (next === undefined || next.pending.length === 0) break;
-      waiting.delete(next);
-      holder = next;
-      await executeFor(next);
-      if (ENDS_TURN.has(next.lastType) && !session.inTransaction()) holder = null;
+      await takeTurn(next);
       // The engine computes in this thread: let sockets be read between two turns.
       await new Promise<void>((resolve) => setImmediate(resolve));
     }
-    running = false;
-    const idle = holder;
-    if (idle !== null) idleTimer = setTimeout(cutOff, IDLE_IN_TRANSACTION_MS, idle);
   };
 
   return {
-    enqueue: (client: Client) => {
+    /** @param onFailure told when the engine failed; nothing is executed any more */
+    enqueue: (client: Client, onFailure: (error: unknown) => void) => {
+      if (stopped) return;
       if (client !== holder) waiting.add(client);
-      if (!running) run().catch(onFailure);
+      running ??= run()
+        .catch((error: unknown) => {
+          stopped = true;
+          onFailure(error);
+        })
+        .finally(() => {
+          running = null;
+        });
     },
     holds: (client: Client) => client === holder,
-    stop: () => clearTimeout(idleTimer),
+    /** Resolves when the engine is at rest. */
+    stop: async () => {
+      stopped = true;
+      await running;
+      clearTimeout(idleTimer);
+    },
   };
 };
 
 type Turns = ReturnType<typeof createTurns>;
 
-const enqueueBytes = (client: Client, turns: Turns, type: string, bytes: Buffer) => {
-  client.pending.push(bytes);
-  client.pendingBytes += bytes.length;
-  client.lastType = type;
+const addPending = (client: Client, turns: Turns, message: Pending) => {
+  client.pending.push(message);
+  client.pendingBytes += message.bytes.length;
   if (client.pendingBytes > MAX_PENDING_BYTES && !turns.holds(client)) client.socket.pause();
 };
 
@@ -123,29 +153,35 @@ const receive = (client: Client, turns: Turns, message: FrontendMessage) => {
   if (message.kind === 'encryption') {
     client.socket.write('N');
   } else if (message.kind === 'startup') {
-    enqueueBytes(client, turns, 'startup', message.bytes);
+    addPending(client, turns, { type: 'startup', bytes: message.bytes });
   } else if (message.kind === 'cancel' || message.type === 'X') {
     // One thread computes, so nothing could be cancelled while it does.
     client.socket.end();
   } else {
-    const { bytes, name } = prefixStatement(message.type, message.bytes, client.prefix);
-    if (name !== null && message.type === 'P') client.statements.add(name);
-    enqueueBytes(client, turns, message.type, refuseCopyIn(message.type, bytes));
+    const { type } = message;
+    const { bytes, name } = prefixStatement(type, message.bytes, client.prefix);
+    if (name !== null && type === 'P') client.statements.add(name);
+    addPending(client, turns, { type, bytes: refuseCopyIn(type, bytes) });
   }
 };
 
 /**
- * What a real server does when a client goes: its transaction is rolled back, its prepared statements are forgotten. What
- * it SET would stay, as all share the session: somebody's psql must not leave a search_path to the workers.
+ * What a real server does when a client goes: executes what it had sent whole, rolls back what is open, forgets its
+ * prepared statements. What it SET would stay, as all share the session: a psql must not leave a search_path to others.
  */
-const forget = (client: Client, turns: Turns) => {
-  if (client.gone) return;
+const leave = (client: Client, turns: Turns) => {
   client.gone = true;
-  const rollback = turns.holds(client) ? [frontendMessage('S'), frontendMessage('Q', 'rollback\0')] : [];
-  const closes = [...client.statements].map((name) => frontendMessage('C', `S${name}\0`));
-  client.pending = [...rollback, ...closes, frontendMessage('S'), frontendMessage('Q', 'reset all\0')];
-  client.lastType = 'Q';
-  turns.enqueue(client);
+  const message = (type: string, body = ''): Pending => ({ type, bytes: frontendMessage(type, body) });
+  const whole = client.pending.findLastIndex(({ type }) => ENDS_TURN.has(type)) + 1;
+  // Twice: after an error the engine skips all before the Sync, and without one the Sync would commit.
+  const rollback = [message('Q', 'rollback\0'), message('S'), message('Q', 'rollback\0')];
+  client.pending = [
+    ...client.pending.slice(0, whole),
+    ...(turns.holds(client) || whole > 0 ? rollback : []),
+    ...[...client.statements].map((name) => message('C', `S${name}\0`)),
+    message('S'),
+    message('Q', 'reset all\0'),
+  ];
 };
 
 /**
@@ -155,31 +191,45 @@ const forget = (client: Client, turns: Turns) => {
  *
  * @param port 0 takes a free one
  * @param onFailure told once the engine has failed: nothing will be answered any more
+ * @param idleInTransactionMs (Default: 30,000)
  */
 export const serveSession = async ({
   session,
   port,
   logger,
   onFailure,
+  idleInTransactionMs = IDLE_IN_TRANSACTION_MS,
 }: {
   readonly session: SingleSession;
   readonly port: number;
   readonly logger: Logger;
   readonly onFailure: (error: unknown) => void;
+  readonly idleInTransactionMs?: number;
 }): Promise<SessionServer> => {
-  const turns = createTurns(session, logger, onFailure);
+  const turns = createTurns(session, idleInTransactionMs, ({ socket }) => {
+    logger.warn('a client of the embedded Postgres left a transaction open and idle: it is disconnected');
+    socket.end(fatal('25P03', 'terminating connection due to idle-in-transaction timeout'));
+    socket.destroySoon();
+  });
   const clients = new Set<Client>();
-  let count = 0;
+  const nextPrefix = createPrefixes();
+  const hangUp = () => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const { socket } of clients) socket.destroy();
+    return closed;
+  };
+  const fail = (error: unknown) => {
+    void hangUp();
+    onFailure(error);
+  };
 
-  const server = createServer((socket) => {
-    const prefix = `${(count++).toString(36)}:`;
+  const welcome = (socket: Socket) => {
     const client: Client = {
       socket,
-      prefix,
+      prefix: nextPrefix(),
       statements: new Set(),
       pending: [],
       pendingBytes: 0,
-      lastType: '',
       gone: false,
     };
     const reader = createMessageReader();
@@ -188,7 +238,7 @@ export const serveSession = async ({
     socket.on('data', (chunk: Buffer) => {
       try {
         for (const message of reader.push(chunk)) receive(client, turns, message);
-        if (client.pending.length > 0) turns.enqueue(client);
+        if (client.pending.length > 0) turns.enqueue(client, fail);
       } catch (error) {
         socket.end(fatal('08P01', messageOf(error)));
       }
@@ -196,34 +246,35 @@ export const serveSession = async ({
     socket.on('error', (error) => logger.debug({ error: error.message }, 'a client of the embedded Postgres is gone'));
     socket.on('close', () => {
       clients.delete(client);
-      forget(client, turns);
+      leave(client, turns);
+      turns.enqueue(client, fail);
     });
-  });
-  server.maxConnections = MAX_CONNECTIONS;
+  };
 
-  const bound = await new Promise<number>((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(
-        new PinflowError(
-          'in_use',
-          `the embedded Postgres cannot listen on 127.0.0.1:${port}: ${cause.message}. Set POSTGRES_PORT to a free port, or 0.`,
-          { cause },
-        ),
-      ),
-    );
+  const server = createServer(welcome);
+  server.maxConnections = MAX_CONNECTIONS;
+  return {
+    port: await listen(server, port),
+    close: async () => {
+      await turns.stop();
+      await hangUp();
+    },
+  };
+};
+
+const createPrefixes = () => {
+  let count = 0;
+  return () => `${(count++).toString(36)}:`;
+};
+
+const listen = (server: Server, port: number): Promise<number> =>
+  new Promise((resolve, reject) => {
+    server.once('error', (cause) => {
+      const message = `the embedded Postgres cannot listen on 127.0.0.1:${port}: ${cause.message}. Set POSTGRES_PORT to a free port, or 0.`;
+      reject(new PinflowError('in_use', message, { cause }));
+    });
     server.listen(port, '127.0.0.1', () => {
       const address = server.address();
       resolve(typeof address === 'object' && address !== null ? address.port : port);
     });
   });
-
-  return {
-    port: bound,
-    close: async () => {
-      turns.stop();
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const { socket } of clients) socket.destroy();
-      await closed;
-    },
-  };
-};
