@@ -31,6 +31,9 @@ export type PostgresPlace = { readonly url: string; readonly port: number; reado
 const ADDRESS_WAIT_ATTEMPTS = 20;
 const ADDRESS_WAIT_MS = 250;
 
+/** About half a minute: a command may come while the embedded Postgres is being created, seconds on a busy machine. */
+const POSTGRES_ATTEMPTS = 35;
+
 const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
     const server = createServer();
@@ -81,7 +84,7 @@ export const openDatabase = async (
     lock?.release();
   };
   try {
-    await retry(() => migratePostgres(database), { attempts: 20, baseMs: 50, maxMs: 1000 });
+    await retry(() => migratePostgres(database), { attempts: POSTGRES_ATTEMPTS, baseMs: 50, maxMs: 1000 });
   } catch (error) {
     await close();
     throw error;

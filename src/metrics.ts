@@ -152,3 +152,27 @@ export const createMetrics = ({ withProcess = false }: { readonly withProcess?: 
 /** Merges what threads posted (`getMetricsAsJSON` of each) into one Prometheus text page. */
 export const mergeMetrics = (perThread: readonly (readonly unknown[])[]): Promise<string> =>
   AggregatorRegistry.aggregate(perThread as unknown[][] as never).metrics();
+
+type PostedMetric = {
+  readonly name: string;
+  readonly type: string;
+  readonly values: readonly { value: number; labels: object; metricName?: string }[];
+};
+
+/**
+ * The counters and histograms of a thread that is gone, added to those of the threads before it: a sum over threads must not
+ * fall when one is replaced. Gauges are left out, as they spoke of the thread itself.
+ */
+export const retireMetrics = (before: readonly unknown[], posted: readonly unknown[]): readonly unknown[] => {
+  const sums = new Map((before as readonly PostedMetric[]).map((metric) => [metric.name, metric]));
+  for (const metric of posted as readonly PostedMetric[]) {
+    if (metric.type === 'gauge') continue;
+    const values = new Map<string, PostedMetric['values'][number]>();
+    for (const sample of [...(sums.get(metric.name)?.values ?? []), ...metric.values]) {
+      const key = `${sample.metricName ?? ''}${JSON.stringify(sample.labels)}`;
+      values.set(key, { ...sample, value: (values.get(key)?.value ?? 0) + sample.value });
+    }
+    sums.set(metric.name, { ...metric, values: [...values.values()] });
+  }
+  return [...sums.values()];
+};

@@ -85,7 +85,6 @@ const MAY_KNOW: Readonly<Record<string, readonly string[]>> = {
 const VENDORS: Readonly<Record<string, RegExp>> = {
   '@aws-sdk/client-s3': /^src\/blob\/s3/,
   '@electric-sql/pglite': /^src\/db\/postgres\//,
-  '@electric-sql/pglite-socket': /^src\/db\/postgres\//,
   'cassandra-driver': /^src\/db\/pin-store\/(cassandra|cql)/,
   'cli-table3': /^src\/table\.ts$/,
   commander: /^src\/cli\.ts$/,
