@@ -74,6 +74,7 @@ export const openDatabase = async (
   config: Config,
   logger: Logger,
   command: string,
+  attempts: number = POSTGRES_ATTEMPTS,
 ): Promise<{ readonly database: Database; readonly close: () => Promise<void> }> => {
   const { url, port, lock } = await locatePostgres(config, command);
   const hosted = lock && (await startEmbeddedPostgres({ dir: `${config.DATA_DIR}/postgres`, port, logger }));
@@ -84,7 +85,7 @@ export const openDatabase = async (
     lock?.release();
   };
   try {
-    await retry(() => migratePostgres(database), { attempts: POSTGRES_ATTEMPTS, baseMs: 50, maxMs: 1000 });
+    await retry(() => migratePostgres(database), { attempts, baseMs: 50, maxMs: 1000 });
   } catch (error) {
     await close();
     throw error;

@@ -18,6 +18,7 @@ import type { PinLog } from './log/log.ts';
 import { openLog } from './log/open.ts';
 import type { Logger } from './logger.ts';
 import { createMetrics, type Metrics, mergeMetrics } from './metrics.ts';
+import { createSchedule } from './schedule.ts';
 import { createSupervisor, type Supervisor, type WorkerState } from './supervisor.ts';
 import type { WorkerRole } from './workers/protocol.ts';
 
@@ -140,6 +141,8 @@ type StartOptions = {
  * @throws PinflowError `in_use` when another program has this DATA_DIR or PORT, `config`, `log_unavailable`
  */
 export const startProgram = async ({ config: given, parts, logger, command }: StartOptions): Promise<Program> => {
+  // A wrong expression is told at once, rather than by a worker that dies again and again.
+  createSchedule({ cron: given.CLEAN_CRON, timezone: given.CLEAN_TIMEZONE, run: async () => {}, logger }).stop();
   const locks: Lock[] = [];
   if (parts.edge) locks.push(lockOrThrow(given.DATA_DIR, 'edge', command));
   try {

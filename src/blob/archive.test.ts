@@ -268,8 +268,10 @@ describe('the manifest', () => {
     expect(await firsts(381)).toEqual([390]);
     expect(await firsts(391)).toEqual([]);
     expect(await archivePartitions(store)).toEqual([0, 2, 10]);
-    expect((await lastManifestEntry(store, 2, 0))?.lastOffset).toBe(399);
-    expect(await lastManifestEntry(store, 2, 391)).toBeNull();
+    for (const near of [0, 391, 400, 5_000_000, 2 ** 40]) {
+      expect((await lastManifestEntry(store, 2, near))?.lastOffset).toBe(399);
+      expect(await lastManifestEntry(store, 1, near)).toBeNull();
+    }
     expect(await readManifestEntry(store, { partition: 2, offset: 5 })).toBeNull();
   });
 

@@ -9,8 +9,9 @@ import { explainKafka } from './kafka-errors.ts';
 
 /** A broker in another region answers in well under this; one that is gone should not hold the edge up. Milliseconds. */
 const CONNECT_TIMEOUT_MS = 3000;
-/** Longest one request may take, milliseconds: a leader election of a few seconds should not fail it. */
-const REQUEST_TIMEOUT_MS = 8000;
+/** Part of REQUEST_TIMEOUT_MS that one request may take, so that there is time left to send it again; and the least, milliseconds. */
+const REQUEST_PART = 0.8;
+const MIN_REQUEST_TIMEOUT_MS = 1000;
 /**
  * Retries within one call of kafkajs: few, as all that lasts is for our own loops, which say so and go on. A broker that
  * refuses us should be known for it within half a second.
@@ -84,7 +85,7 @@ export const createKafkaClient = (config: Config, topic: string, logger: Logger)
     sasl: saslOf(config),
     connectionTimeout: CONNECT_TIMEOUT_MS,
     authenticationTimeout: CONNECT_TIMEOUT_MS,
-    requestTimeout: REQUEST_TIMEOUT_MS,
+    requestTimeout: Math.max(MIN_REQUEST_TIMEOUT_MS, REQUEST_PART * config.REQUEST_TIMEOUT_MS),
     retry: RETRY,
     logLevel: logLevel.INFO,
     logCreator: logCreator(logger),

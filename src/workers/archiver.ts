@@ -184,14 +184,13 @@ const runSession = async (deps: SessionDeps): Promise<void> => {
     if (stop.aborted) return;
     throw new PinflowError('log_unavailable', `the consumer of ${log.topic} ended: joining again`, { retryable: true });
   });
+  const leave = (error: unknown) => {
+    logger.warn({ error: messageOf(error) }, 'not all could be archived: the rest stays in the log for the next start');
+  };
   try {
     await Promise.race([ended, failure.promise, aborted(stop)]);
-    await Promise.all(held.values().map((archive) => Promise.race([archive.flush(), archive.failed]))).catch(
-      (error) => {
-        const what = 'not all could be archived: the rest stays in the log for the next start';
-        logger.warn({ error: messageOf(error) }, what);
-      },
-    );
+    const flushed = held.values().map((archive) => Promise.race([archive.flush(), archive.failed]).catch(leave));
+    await Promise.all(flushed);
   } finally {
     clearInterval(timer);
     clearTimeout(settled);

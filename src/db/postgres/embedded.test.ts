@@ -72,9 +72,9 @@ describe('many clients on the one session', () => {
 
   for (const parameters of ['', '?prepare=false']) {
     test(`answers and transactions never mix, rollbacks and errors among them (${parameters || 'prepared'})`, async () => {
-      const [{ sql }] = [pool()];
+      const { sql } = pool();
       await sql`truncate ledger`;
-      const work = async ({ sql }: Database, client: number) => {
+      const work = async ({ sql }: Pick<Database, 'sql'>, client: number) => {
         for (let n = 0; n < 25; n++) {
           const mine = `${client}/${n}`;
           const [row] = await sql`select ${mine}::text as mine`;

@@ -131,18 +131,14 @@ const connect = (): void => {
   });
 };
 
-/** Shows an answer of the API, laid out when it is JSON. */
+/** Shows an answer of the API as it came: to parse and print it would change numbers beyond 2^53. */
 const showAnswer = async (output: HTMLElement, call: () => Promise<Response>): Promise<void> => {
   try {
     const response = await call();
-    const text = await response.text();
     const where = response.headers.get('X-Pin-Position');
     const head = `${response.status} ${response.statusText}${where === null ? '' : ` · durable at ${where}`}`;
-    let laidOut = text;
-    try {
-      laidOut = JSON.stringify(JSON.parse(text), null, 2);
-    } catch {}
-    output.replaceChildren(make('p', head, response.ok ? 'note' : 'note failed'), make('pre', laidOut));
+    const text = await response.text();
+    output.replaceChildren(make('p', head, response.ok ? 'note' : 'note failed'), make('pre', text));
   } catch {
     output.replaceChildren(make('p', 'the server did not answer: try again', 'note failed'));
   }
