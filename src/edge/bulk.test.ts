@@ -89,13 +89,19 @@ describe('POST /pins as NDJSON', () => {
     });
   }
 
-  test('more lines than MAX_BULK_PINS are 413, and none is appended', async () => {
-    const before = await edge.count();
-    const response = await post('{}\n'.repeat(MAX_BULK_PINS + 1));
-    expect(response.status).toBe(413);
-    expect(await response.text()).toContain('MAX_BULK_PINS');
-    expect(await edge.count()).toBe(before);
-  });
+  for (const [name, body, type] of [
+    ['more lines', '{}\n'.repeat(MAX_BULK_PINS + 1), NDJSON],
+    ['a longer array', `[${'1,'.repeat(MAX_BULK_PINS)}1]`, { 'content-type': 'application/json' }],
+    ['many more blank lines', `${'\n \n'.repeat(MAX_BULK_PINS + 1)}${pinLine()}`, NDJSON],
+  ] as const) {
+    test(`${name} than MAX_BULK_PINS are 413, and none is appended`, async () => {
+      const before = await edge.count();
+      const response = await post(body, type);
+      expect(response.status).toBe(413);
+      expect(await response.text()).toContain('MAX_BULK_PINS');
+      expect(await edge.count()).toBe(before);
+    });
+  }
 
   test('property: outcomes follow the lines, whatever stands in them', async () => {
     const line = fc.oneof(

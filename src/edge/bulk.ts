@@ -34,23 +34,28 @@ type Outcome =
 
 const isBlank = (text: string): boolean => text === '' || (text.charCodeAt(0) <= SPACE && text.trim() === '');
 
+const tooMany = (what: string, maxPins: number) =>
+  new PinflowError('too_large', `${what} in one request: send at most ${maxPins} pins at once, or raise MAX_BULK_PINS`);
+
 /**
  * Cut as bytes and decoded line by line: a line that is not UTF-8 is refused alone, and the many lines of plain ASCII are
  * parsed as such, which is faster than one long text with a single accent in it.
+ * Blank lines are skipped, but there may be no more of them than of pins: a body of nothing else would cost seconds.
  */
-const ndjsonCandidates = (body: Uint8Array): readonly Candidate[] => {
+const ndjsonCandidates = (body: Uint8Array, maxPins: number): readonly Candidate[] => {
   const candidates: Candidate[] = [];
   for (let start = 0, line = 1; start < body.byteLength; line++) {
     const found = body.indexOf(NEWLINE, start);
     const end = found === -1 ? body.byteLength : found;
-    const text = decodeUtf8(body.subarray(start, end));
+    const text = end === start ? '' : decodeUtf8(body.subarray(start, end));
     if (text === null || !isBlank(text)) candidates.push({ line, text });
+    if (candidates.length > maxPins || line > 2 * maxPins) throw tooMany(`more than ${maxPins} lines`, maxPins);
     start = end + 1;
   }
   return candidates;
 };
 
-const arrayCandidates = (body: Uint8Array): readonly Candidate[] => {
+const arrayCandidates = (body: Uint8Array, maxPins: number): readonly Candidate[] => {
   const text = decodeUtf8(body);
   if (text === null) throw new PinflowError('malformed_json', 'the body is not UTF-8');
   let value: unknown;
@@ -64,6 +69,7 @@ const arrayCandidates = (body: Uint8Array): readonly Candidate[] => {
   if (!Array.isArray(value))
     throw new PinflowError('invalid_pin', 'the body should be an array of pins; a single pin goes to POST /pin/');
   const values: readonly unknown[] = value;
+  if (values.length > maxPins) throw tooMany(`${values.length} pins`, maxPins);
   return jsonSlices(text).map((slice, index) => ({ line: index + 1, text: slice, value: values[index] }));
 };
 
@@ -127,12 +133,8 @@ export const createPostPins = (
   };
 
   const decode = async (kind: BodyKind, body: Uint8Array): Promise<Decoded> => {
-    const candidates = kind === 'ndjson' ? ndjsonCandidates(body) : arrayCandidates(body);
-    if (candidates.length > limits.MAX_BULK_PINS)
-      throw new PinflowError(
-        'too_large',
-        `${candidates.length} pins in one request: send at most ${limits.MAX_BULK_PINS}, or raise MAX_BULK_PINS`,
-      );
+    const candidatesOf = kind === 'ndjson' ? ndjsonCandidates : arrayCandidates;
+    const candidates = candidatesOf(body, limits.MAX_BULK_PINS);
     const records: NewRecord[] = [];
     const outcomes: Outcome[] = [];
     for (const candidate of candidates) {

@@ -130,6 +130,8 @@ export const createKafkaProducer = (client: KafkaClient, topic: Pursuit<TopicFac
       try {
         return deal(calls, await sendAll(session, calls.flat()));
       } catch (error) {
+        sessions.renew(session);
+        void disconnect(session);
         throw client.explain(error);
       }
     },
