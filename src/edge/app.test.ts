@@ -2,7 +2,7 @@ import { afterEach, describe, expect, test } from 'bun:test';
 import type { PinRow } from '../db/pin-store/pin-store.ts';
 import type { EdgeDeps, Journey, View } from './deps.ts';
 import type { ErrorBody } from './error-response.ts';
-import { type Harness, openHarness, somePin } from './harness.ts';
+import { type Harness, openHarness, somePin } from './fixture.ts';
 
 const opened: Harness[] = [];
 const open = async (...args: Parameters<typeof openHarness>): Promise<Harness> => {

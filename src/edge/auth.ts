@@ -9,7 +9,7 @@ import { PinflowError } from '../errors.ts';
  * could point a name of its own at 127.0.0.1 (DNS rebinding) and read and post as if it were local. No CORS header is ever
  * sent, and pins are taken as JSON only, which a foreign page cannot send without asking first.
  */
-export type Guard = (request: Request) => void;
+type Guard = (request: Request) => void;
 
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\]|[a-z0-9-]+\.localhost)(:\d+)?$/i;
 

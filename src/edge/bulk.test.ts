@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { type Harness, openHarness, somePin } from './harness.ts';
+import { type Harness, openHarness, somePin } from './fixture.ts';
 
 const MAX_PIN_BYTES = 2048;
 const MAX_BODY_BYTES = 512 * 1024;

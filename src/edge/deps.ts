@@ -25,11 +25,9 @@ export type Journey = {
   readonly archive: View<Pick<ArchiveEntry, 'key' | 'partition' | 'firstOffset' | 'lastOffset'>>;
 };
 
-export const STAGE_NAMES = ['edge', 'log', 'archive', 'clean', 'stream'] as const;
-
 /** One box of the pipeline as it is drawn. */
 export type Stage = {
-  readonly name: (typeof STAGE_NAMES)[number];
+  readonly name: 'edge' | 'log' | 'archive' | 'clean' | 'stream';
   /** Which engine stands behind it, such as `kafka` or `sqlite`. */
   readonly engine: string;
   /** Pins handled so far; rises. The page makes rates of it. */

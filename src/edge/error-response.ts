@@ -15,7 +15,7 @@ export type ErrorBody = {
 };
 
 /** The one table from error to status. */
-export const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
+const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   malformed_json: 400,
   unauthorized: 401,
   forbidden: 403,

@@ -2,7 +2,7 @@ import { afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { PinflowError } from '../errors.ts';
 import { createLogger } from '../logger.ts';
 import type { ErrorBody } from './error-response.ts';
-import { type Harness, openHarness, somePin } from './harness.ts';
+import { type Harness, openHarness, somePin } from './fixture.ts';
 
 /** Milliseconds; a busy machine may be slow, a wrong program waits for ever. */
 setDefaultTimeout(30_000);

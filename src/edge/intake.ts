@@ -14,7 +14,7 @@ export type Decoded = {
   readonly answer: (positions: readonly Position[]) => Response;
 };
 
-export type Decode = (body: Uint8Array) => Decoded | Promise<Decoded>;
+type Decode = (body: Uint8Array) => Decoded | Promise<Decoded>;
 
 /** Body → records → durable → answer. An answer is made only after `append` resolved: that is the whole of the 2xx promise. */
 export type Intake = (request: Request, limits: BodyLimits, decode: Decode) => Promise<Response>;

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import type { ErrorBody } from './error-response.ts';
-import { type Harness, openHarness, somePin } from './harness.ts';
+import { type Harness, openHarness, somePin } from './fixture.ts';
 
 const MAX_PIN_BYTES = 3 * 1024 * 1024;
 let edge: Harness;

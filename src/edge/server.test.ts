@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { connect, type Socket } from 'node:net';
 import { createLogger } from '../logger.ts';
-import { type Harness, openHarness, somePin } from './harness.ts';
+import { type Harness, openHarness, somePin } from './fixture.ts';
 import { type Edge, startEdge } from './server.ts';
 
 const DEADLINE_MS = 10_000;

@@ -9,7 +9,7 @@ import { responseOf } from './error-response.ts';
 const IDLE_MARGIN_SECONDS = 5;
 const MAX_IDLE_SECONDS = 255;
 
-export type EdgeOptions = {
+type EdgeOptions = {
   readonly app: Pick<EdgeApp, 'fetch'>;
   readonly host: string;
   /** 0 takes a free one. */

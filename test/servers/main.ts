@@ -11,11 +11,9 @@ const WATCH_POLL_MS = 500;
 const isName = (text: string): text is ServerName => (SERVER_NAMES as readonly string[]).includes(text);
 
 const start = async (names: readonly ServerName[]) => {
-  // Asked for by name, so a download is meant.
-  process.env.PINFLOW_TEST_SERVERS = 'all';
   for (const name of names) {
     const began = performance.now();
-    const server = await findOrStart(name, true);
+    const server = await findOrStart(name, { keep: true, download: true });
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     if ('skip' in server) throw new Error(server.skip);
     console.error(`${name}: ${Object.values(server.settings)[0]} (from ${server.from}, ${seconds} s)`);

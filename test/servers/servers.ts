@@ -9,7 +9,7 @@ import { isAlive, isOurs, lastOutput, stopProcess } from './process.ts';
 import { type Recipe, SERVER_NAMES, type ServerName, type Settings, type Started } from './recipe.ts';
 import { s3 } from './s3.ts';
 import { serverMode, testVariables } from './settings.ts';
-import { forgetRunning, type Running, readRunning, withLock, writeRunning } from './state.ts';
+import { forgetRunning, type Running, readRunning, runningKeys, withLock, writeRunning } from './state.ts';
 import { trino } from './trino.ts';
 
 export type ServerHandle = {
@@ -53,7 +53,7 @@ const launchAndAwait = async (
 const stopRunning = async (running: Running): Promise<void> => {
   await stopProcess(running.pid, running.folder);
   rmSync(running.folder, { recursive: true, force: true });
-  forgetRunning(running.name);
+  forgetRunning(running.key);
 };
 
 /** A process that ends what this run started once this run is gone, however it went: `bun test` gives no exit event. */
@@ -66,34 +66,45 @@ const watchThisRun = () => {
   Bun.spawn([process.execPath, main, 'watch', String(process.pid)], options).unref();
 };
 
+export type FindOptions = {
+  /** It goes on running after this process, until `stopServers`. */
+  readonly keep: boolean;
+  /** What is missing is downloaded; else there is no server. */
+  readonly download: boolean;
+};
+
 /** The settings of the servers this one needs. @returns a reason when one of them is not there */
-const settingsNeeded = async (recipe: Recipe, keep: boolean): Promise<Settings | string> => {
-  const needed = await Promise.all(recipe.needs.map((name) => findOrStart(name, keep)));
+const settingsNeeded = async (recipe: Recipe, options: FindOptions): Promise<Settings | string> => {
+  const needed = await Promise.all(recipe.needs.map((name) => findOrStart(name, options)));
   const missing = needed.find((server) => 'skip' in server);
   if (missing !== undefined && 'skip' in missing) return missing.skip;
   return Object.assign({}, ...needed.map((server) => server.settings)) as Settings;
 };
 
-const fromPackages = async (recipe: Recipe, keep: boolean): Promise<ServerHandle | NoServer> => {
-  const needed = await settingsNeeded(recipe, keep);
-  if (typeof needed === 'string') return noServer(recipe.name, needed);
-  return withLock(recipe.name, async () => {
-    const before = readRunning(recipe.name);
-    const usable =
-      before !== null &&
-      isOurs(before.pid, before.folder) &&
-      Bun.deepEquals(before.needed, needed) &&
-      (await recipe.answers(before.settings));
+const isUsable = async (
+  recipe: Recipe,
+  { pid, folder, needed, settings }: Running,
+  needs: Settings,
+): Promise<boolean> => isOurs(pid, folder) && Bun.deepEquals(needed, needs) && (await recipe.answers(settings));
+
+const fromPackages = async (recipe: Recipe, options: FindOptions): Promise<ServerHandle | NoServer> => {
+  const { name } = recipe;
+  const { keep, download } = options;
+  const needed = await settingsNeeded(recipe, options);
+  if (typeof needed === 'string') return noServer(name, needed);
+  return withLock(name, async () => {
+    const before = readRunning(name);
+    const usable = before !== null && (await isUsable(recipe, before, needed));
     if (before !== null && !usable) await stopRunning(before);
     const missing = usable ? null : recipe.missing();
-    if (missing !== null && serverMode() !== 'all') return noServer(recipe.name, `not on this machine: ${missing}`);
+    if (missing !== null && !download) return noServer(name, `not on this machine: ${missing}`);
     if (missing !== null) await recipe.install();
     const now = usable ? before : { ...(await launchAndAwait(recipe, needed)), users: [], kept: false };
     const users = [...new Set([...now.users.filter(isAlive), ...(keep ? [] : [process.pid])])];
     const { pid, folder, settings, extra } = now;
-    writeRunning({ name: recipe.name, pid, folder, settings, extra, needed, users, kept: now.kept || keep });
+    writeRunning({ name, key: name, pid, folder, settings, extra, needed, users, kept: now.kept || keep });
     if (!keep) watchThisRun();
-    return { name: recipe.name, from: 'packages', settings, extra };
+    return { name, from: 'packages', settings, extra };
   });
 };
 
@@ -103,17 +114,15 @@ const noServer = (name: ServerName, reason: string): NoServer => ({
   extra: {},
 });
 
-/** @param keep it goes on running after this process, until `stopServers` */
-export const findOrStart = async (name: ServerName, keep: boolean): Promise<ServerHandle | NoServer> => {
+export const findOrStart = async (name: ServerName, options: FindOptions): Promise<ServerHandle | NoServer> => {
   const recipe = RECIPES[name];
-  if (serverMode() === 'none') return noServer(name, 'PINFLOW_TEST_SERVERS=none');
   const settings = recipe.fromVariables(testVariables());
   if (settings !== null) {
     if (await recipe.answers(settings)) return { name, from: 'variables', settings, extra: {} };
     throw new Error(`the TEST_ variables of ${name} lead to nothing that answers: ${Object.keys(settings).join(', ')}`);
   }
   if (await recipe.answers(recipe.compose)) return { name, from: 'compose', settings: recipe.compose, extra: {} };
-  return fromPackages(recipe, keep);
+  return fromPackages(recipe, options);
 };
 
 const inThisRun = new Map<ServerName, Promise<ServerHandle | NoServer>>();
@@ -130,7 +139,12 @@ const inThisRun = new Map<ServerName, Promise<ServerHandle | NoServer>>();
 export const testServer = (name: ServerName): Promise<ServerHandle | NoServer> => {
   const known = inThisRun.get(name);
   if (known !== undefined) return known;
-  const found = findOrStart(name, false).then((server) => {
+  const find = async () => {
+    const mode = serverMode();
+    if (mode === 'none') return noServer(name, 'PINFLOW_TEST_SERVERS=none');
+    return findOrStart(name, { keep: false, download: mode === 'all' });
+  };
+  const found = find().then((server) => {
     if ('skip' in server) console.warn(`skipped: ${server.skip}`);
     return server;
   });
@@ -140,16 +154,20 @@ export const testServer = (name: ServerName): Promise<ServerHandle | NoServer> =
 
 export type OwnServer = ServerHandle & { readonly stop: () => Promise<void>; readonly pid: number };
 
+let owned = 0;
+
 /** A server for one test alone, which may stop and kill it. Call only where `testServer` found one `from` packages. */
 export const ownServer = async (name: ServerName, port?: number): Promise<OwnServer> => {
-  const needed = await settingsNeeded(RECIPES[name], false);
+  const recipe = RECIPES[name];
+  const needed = await settingsNeeded(recipe, { keep: false, download: false });
   if (typeof needed === 'string') throw new Error(needed);
-  const { pid, folder, settings, extra } = await launchAndAwait(RECIPES[name], needed, port);
-  const stop = async () => {
-    await stopProcess(pid, folder);
-    rmSync(folder, { recursive: true, force: true });
-  };
-  return { name, from: 'packages', settings, extra, pid, stop };
+  const { pid, folder, settings, extra } = await launchAndAwait(recipe, needed, port);
+  owned += 1;
+  const key = `${name}-${process.pid}-${owned}`;
+  const running = { name, key, pid, folder, settings, extra, needed, users: [process.pid], kept: false };
+  writeRunning(running);
+  watchThisRun();
+  return { name, from: 'packages', settings, extra, pid, stop: () => stopRunning(running) };
 };
 
 /** Stops servers started here. @param only those without a run that uses them (and not kept) */
@@ -157,11 +175,13 @@ export const stopServers = async (names: readonly ServerName[], only: 'unused' |
   // In the reverse order: what needs another goes before it.
   for (const name of SERVER_NAMES.filter((n) => names.includes(n)).reverse()) {
     await withLock(name, async () => {
-      const running = readRunning(name);
-      if (running === null) return;
-      const users = running.users.filter(isAlive);
-      if (only === 'all' || (users.length === 0 && !running.kept)) await stopRunning(running);
-      else writeRunning({ ...running, users });
+      for (const key of runningKeys()) {
+        const running = readRunning(key);
+        if (running?.name !== name) continue;
+        const users = running.users.filter(isAlive);
+        if (only === 'all' || (users.length === 0 && !running.kept)) await stopRunning(running);
+        else writeRunning({ ...running, users });
+      }
     });
   }
 };

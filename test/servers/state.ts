@@ -1,13 +1,15 @@
 import { Database } from 'bun:sqlite';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sleep } from '../../src/retry.ts';
 import type { ServerName, Settings } from './recipe.ts';
 import { cacheFolder } from './settings.ts';
 
-/** A server started here, as every test run on this machine can read it: `<cache>/running/<name>.json`. */
+/** A server started here, as every test run on this machine can read it: `<cache>/running/<key>.json`. */
 export type Running = {
   readonly name: ServerName;
+  /** Its name when it is shared, else something longer. */
+  readonly key: string;
   readonly pid: number;
   readonly folder: string;
   readonly settings: Settings;
@@ -21,19 +23,27 @@ export type Running = {
 };
 
 const folder = () => join(cacheFolder(), 'running');
-const stateFile = (name: ServerName) => join(folder(), `${name}.json`);
+const SUFFIX = '.json';
+const stateFile = (key: string) => join(folder(), `${key}${SUFFIX}`);
 
-export const readRunning = (name: ServerName): Running | null =>
-  existsSync(stateFile(name)) ? (JSON.parse(readFileSync(stateFile(name), 'utf8')) as Running) : null;
+export const readRunning = (key: string): Running | null =>
+  existsSync(stateFile(key)) ? (JSON.parse(readFileSync(stateFile(key), 'utf8')) as Running) : null;
+
+/** The keys of all that runs. */
+export const runningKeys = (): readonly string[] =>
+  existsSync(folder())
+    ? readdirSync(folder()).flatMap((file) => (file.endsWith(SUFFIX) ? file.slice(0, -SUFFIX.length) : []))
+    : [];
 
 /** Whole or not at all, as others read it without the lock. */
 export const writeRunning = (running: Running): void => {
-  const unfinished = `${stateFile(running.name)}.${process.pid}`;
+  mkdirSync(folder(), { recursive: true });
+  const unfinished = `${stateFile(running.key)}.${process.pid}`;
   writeFileSync(unfinished, `${JSON.stringify(running, null, 2)}\n`);
-  renameSync(unfinished, stateFile(running.name));
+  renameSync(unfinished, stateFile(running.key));
 };
 
-export const forgetRunning = (name: ServerName): void => rmSync(stateFile(name), { force: true });
+export const forgetRunning = (key: string): void => rmSync(stateFile(key), { force: true });
 
 /** How often a held lock is asked for again, and the longest it is waited for: another run may be downloading. Milliseconds. */
 const LOCK_POLL_MS = 100;
