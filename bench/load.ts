@@ -22,7 +22,11 @@ export const loadSingles = async ({ url, connections, seconds }: LoadOptions): P
 };
 
 /** NDJSON bodies of `pins` each to POST /pins, by `connections` loops in this process, bodies made before. */
-export const loadBulk = async ({ url, connections, seconds }: LoadOptions, bodies: readonly Uint8Array[], pins: number) => {
+export const loadBulk = async (
+  { url, connections, seconds }: LoadOptions,
+  bodies: readonly Uint8Array[],
+  pins: number,
+) => {
   let posted = 0;
   const until = performance.now() + seconds * 1000;
   const startedAt = performance.now();

@@ -2,6 +2,7 @@ import { risingMicros, systemClock } from '../src/clock.ts';
 import { readConfig } from '../src/config.ts';
 import { createApp } from '../src/edge/app.ts';
 import { startEdge } from '../src/edge/server.ts';
+import { straightInlet } from '../src/log/inlet.ts';
 import { createLogger } from '../src/logger.ts';
 import { createMetrics } from '../src/metrics.ts';
 
@@ -12,7 +13,10 @@ const nobody = async () => {
 };
 const edge = startEdge({
   app: createApp({
-    log: { append: async (records) => records.map((_, offset) => ({ partition: 0, offset })), durability: 'log' },
+    inlet: straightInlet({
+      append: async (records) => records.map((_, offset) => ({ partition: 0, offset })),
+      durability: 'log',
+    }),
     stamp: risingMicros(systemClock),
     clock: systemClock,
     limits: readConfig({}),

@@ -125,6 +125,17 @@ export const SETTINGS = {
     'PEM file with the certificate authority of the broker, if it is not a public one.',
   ),
 
+  SPOOL_MAX_BYTES: setting(
+    int(MIB, 1024 * GIB),
+    String(GIB),
+    'Most bytes of pins kept in DATA_DIR while the broker fails. Beyond it the answer is 503 with Retry-After.',
+  ),
+  SPOOL_DEADLINE_MS: setting(
+    int(50, 600_000),
+    '3000',
+    'Longest pins wait for the broker before they go to the spool, milliseconds; at most half of REQUEST_TIMEOUT_MS is used.',
+  ),
+
   S3_BUCKET: setting(optional, null, 'Bucket of the archive. Unset: files under DATA_DIR.'),
   S3_ENDPOINT: setting(
     url('http:', 'https:'),

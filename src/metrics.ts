@@ -36,6 +36,21 @@ const edgeMetrics = (registers: Registry[]) => ({
   }),
 });
 
+const spoolMetrics = (registers: Registry[]) => ({
+  spoolBytes: new Gauge({ name: 'pinflow_spool_bytes', help: 'Bytes of pins in the spool', registers }),
+  spoolRecords: new Gauge({
+    name: 'pinflow_spool_records',
+    help: 'Pins in the spool, durable here and waiting for the broker',
+    registers,
+  }),
+  spoolPins: new Counter({
+    name: 'pinflow_spool_pins_total',
+    help: 'Pins that went through the spool, by outcome: spooled, forwarded, or refused by the broker and kept',
+    labelNames: ['outcome'] as const,
+    registers,
+  }),
+});
+
 const archiveMetrics = (registers: Registry[]) => ({
   archivedPins: new Counter({ name: 'pinflow_archive_pins_total', help: 'Pins put into the archive', registers }),
   archivedBytes: new Counter({
@@ -142,6 +157,7 @@ export const createMetrics = ({ withProcess = false }: { readonly withProcess?: 
   return {
     registry,
     ...edgeMetrics(registers),
+    ...spoolMetrics(registers),
     ...archiveMetrics(registers),
     ...streamMetrics(registers),
     ...batchMetrics(registers),

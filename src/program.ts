@@ -15,7 +15,7 @@ import { type Edge, startEdge } from './edge/server.ts';
 import { locatePostgres } from './engines.ts';
 import { createJourney } from './journey.ts';
 import type { PinLog } from './log/log.ts';
-import { openLog } from './log/open.ts';
+import { openInlet, openLog } from './log/open.ts';
 import type { Logger } from './logger.ts';
 import { createMetrics, type Metrics, mergeMetrics } from './metrics.ts';
 import { createSchedule } from './schedule.ts';
@@ -101,11 +101,13 @@ const statusOf = async (running: Running, lookups: Lookups): Promise<Status> => 
 /** The highest stamp given so far, as far as the log can tell: a clock that jumped back across a restart is held there. */
 const stampFloor = async (log: PinLog): Promise<number> => ((await log.lastTimestamp()) ?? 0) * 1000 + 999;
 
+/** The edge and its way into the log, which is closed after it. */
 const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
   const { config, log, logger, metrics } = running;
   const { database, pinStores } = lookups;
+  const inlet = await openInlet(config, log, { logger, metrics });
   const app = createApp({
-    log,
+    inlet,
     stamp: risingMicros(systemClock, await stampFloor(log)),
     clock: systemClock,
     limits: config,
@@ -119,7 +121,13 @@ const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
     logger,
   });
   const { HOST: host, PORT: port, REQUEST_TIMEOUT_MS: requestTimeoutMs } = config;
-  return startEdge({ app, host, port, requestTimeoutMs, logger });
+  const edge = startEdge({ app, host, port, requestTimeoutMs, logger });
+  const stopBoth = async (deadlineMs: number) => {
+    const cut = await edge.stop(deadlineMs);
+    await inlet.close();
+    return cut;
+  };
+  return { ...edge, stop: stopBoth };
 };
 
 const workersOf = (config: Config, parts: ProgramParts, hostsPostgres: boolean) => ({

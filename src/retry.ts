@@ -1,4 +1,4 @@
-import { isPinflowError } from './errors.ts';
+import { isPinflowError, type PinflowError } from './errors.ts';
 
 export type RetryOptions = {
   /** Calls in all, the first included; Infinity retries until `signal` aborts. */
@@ -43,3 +43,48 @@ export const retry = async <T>(work: (attempt: number) => Promise<T>, options: R
     }
   }
 };
+
+/** How often deadlines are looked at, milliseconds: how late one may be noticed. */
+const SWEEP_MS = 50;
+
+type Wait = { readonly dueAt: number; readonly expire: () => void };
+
+/**
+ * One timer for the deadlines of all requests: a timer each is a tenth of the work of a small request.
+ * It runs only while something waits.
+ */
+const waits = new Set<Wait>();
+let sweep: ReturnType<typeof setInterval> | null = null;
+
+const sweepOnce = (): void => {
+  const now = performance.now();
+  for (const wait of waits) if (wait.dueAt <= now) wait.expire();
+  if (waits.size > 0 || sweep === null) return;
+  clearInterval(sweep);
+  sweep = null;
+};
+
+/**
+ * `work`'s result, or a throw of `late()` once `ms` milliseconds (and up to 50 more) have passed.
+ * `work` itself goes on; its late failure is silent.
+ */
+export const withDeadline = <T>(work: Promise<T>, ms: number, late: () => PinflowError): Promise<T> =>
+  new Promise((resolve, reject) => {
+    const expire = () => {
+      waits.delete(wait);
+      reject(late());
+    };
+    const wait: Wait = { dueAt: performance.now() + ms, expire };
+    waits.add(wait);
+    sweep ??= setInterval(sweepOnce, SWEEP_MS);
+    work.then(
+      (value) => {
+        waits.delete(wait);
+        resolve(value);
+      },
+      (error: unknown) => {
+        waits.delete(wait);
+        reject(error);
+      },
+    );
+  });

@@ -26,21 +26,29 @@ const CARRIAGE_RETURN = 0x0d;
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
+/** Text of the last stamp: filled byte by byte, as a view of each record would cost more than all else here. */
+const stampBytes = Buffer.alloc(STAMP_BYTES);
+
+const hasAt = (line: Uint8Array, at: number, wanted: Uint8Array): boolean => {
+  for (let i = 0; i < wanted.length; i++) if (line[at + i] !== wanted[i]) return false;
+  return true;
+};
+
 /**
  * The stamp the edge puts at the end of every line, or null. In a JSON object these bytes can be nothing else than its
  * last member: within a string the quotes would stand behind backslashes, and deeper down more braces would follow.
  */
-const tailStamp = (line: Buffer): number | null => {
+const tailStamp = (line: Uint8Array): number | null => {
   const at = line.length - TAIL_BYTES;
-  if (at < 1 || line.compare(STAMP_KEY, 0, STAMP_KEY.length, at, at + STAMP_KEY.length) !== 0) return null;
-  if (line.compare(STAMP_END, 0, STAMP_END.length, line.length - STAMP_END.length) !== 0) return null;
-  return parseMicros(line.toString('latin1', at + STAMP_KEY.length, line.length - STAMP_END.length));
+  if (at < 1 || !hasAt(line, line.length - STAMP_END.length, STAMP_END) || !hasAt(line, at, STAMP_KEY)) return null;
+  for (let i = 0; i < STAMP_BYTES; i++) stampBytes[i] = line[at + STAMP_KEY.length + i] as number;
+  return parseMicros(stampBytes.toString('latin1'));
 };
 
-const isLine = (value: Buffer): boolean =>
+const isLine = (value: Uint8Array): boolean =>
   value[0] === OPEN_BRACE &&
-  !value.includes(LINE_FEED) &&
-  !value.includes(CARRIAGE_RETURN) &&
+  value.indexOf(LINE_FEED) < 0 &&
+  value.indexOf(CARRIAGE_RETURN) < 0 &&
   tailStamp(value) !== null &&
   isUtf8(value);
 
@@ -79,11 +87,11 @@ const rebuild = (value: Buffer, timestampMillis: number): string => {
  * @returns the line without its line feed: UTF-8, one JSON object. The same bytes as `value` where they will do.
  */
 export const archiveLine = (value: Uint8Array, timestampMillis: number): Uint8Array =>
-  isLine(asBuffer(value)) ? value : Buffer.from(rebuild(asBuffer(value), timestampMillis));
+  isLine(value) ? value : Buffer.from(rebuild(asBuffer(value), timestampMillis));
 
 /** `received_at` of a line of {@link archiveLine}, microseconds since the Unix epoch. */
 export const lineReceivedAt = (line: Uint8Array): number => {
-  const stamp = tailStamp(asBuffer(line));
+  const stamp = tailStamp(line);
   if (stamp !== null) return stamp;
   return parseMicros((JSON.parse(asBuffer(line).toString()) as { received_at?: unknown }).received_at) ?? 0;
 };

@@ -1,5 +1,5 @@
 import { PinflowError } from '../errors.ts';
-import { withDeadline } from './limits.ts';
+import { withDeadline } from '../retry.ts';
 
 export type BodyLimits = {
   /** Bytes, after inflating. */

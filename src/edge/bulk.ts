@@ -1,4 +1,5 @@
 import { PinflowError } from '../errors.ts';
+import type { Receipt } from '../log/inlet.ts';
 import type { NewRecord } from '../log/log.ts';
 import { acceptParsedPin, acceptPin, decodeUtf8, type Reject } from '../pin/decode.ts';
 import { jsonSlices } from '../pin/json-slices.ts';
@@ -83,23 +84,24 @@ const NOT_UTF8 = { code: 'malformed_json' as const, issues: [{ field: '$', messa
 const isLarger = (text: string, maxBytes: number): boolean =>
   text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes;
 
-const outcomeJson = (outcome: Outcome, position: Position | undefined): string =>
+const outcomeJson = (outcome: Outcome, position: Position | null): string =>
   'reject' in outcome
     ? JSON.stringify({ line: outcome.line, status: 'rejected', ...outcome.reject })
-    : `{"line":${outcome.line},"status":"accepted","unique_id":"${outcome.uniqueId}","position":"${position?.partition}/${position?.offset}"}`;
+    : `{"line":${outcome.line},"status":"accepted","unique_id":"${outcome.uniqueId}","position":${position === null ? null : `"${position.partition}/${position.offset}"`}}`;
 
-/** 200: all accepted; 207: some; 422: none. */
-const bulkResponse = (outcomes: readonly Outcome[], positions: readonly Position[], durability: string): Response => {
-  const accepted = positions.length;
-  const rejected = outcomes.length - accepted;
+/** 200: all accepted; 207: some; 422: none. `position` is null for what is in the spool. */
+const bulkResponse = (outcomes: readonly Outcome[], receipt: Receipt | null): Response => {
+  const rejected = outcomes.reduce((sum, outcome) => sum + ('reject' in outcome ? 1 : 0), 0);
+  const accepted = outcomes.length - rejected;
   let at = 0;
-  const list = outcomes.map((o) => outcomeJson(o, 'reject' in o ? undefined : positions[at++])).join(',\n');
+  const next = () => receipt?.positions?.[at++] ?? null;
+  const list = outcomes.map((o) => outcomeJson(o, 'reject' in o ? null : next())).join(',\n');
   const error =
     accepted > 0
       ? ''
       : `"error":{"code":"invalid_pin","message":"${rejected === 0 ? 'the body holds no pin' : 'none of the pins can be taken: see outcomes'}"},`;
   const headers: Record<string, string> = { ...JSON_HEADERS };
-  if (accepted > 0) headers['X-Pin-Durability'] = durability;
+  if (receipt !== null) headers['X-Pin-Durability'] = receipt.durability;
   return new Response(`{${error}"accepted":${accepted},"rejected":${rejected},"outcomes":[${list}]}`, {
     status: accepted === 0 ? 422 : rejected === 0 ? 200 : 207,
     headers,
@@ -111,10 +113,10 @@ const bulkResponse = (outcomes: readonly Outcome[], positions: readonly Position
  * the answer has an outcome for each, by its line (its place in the array, from 1).
  */
 export const createPostPins = (
-  deps: Pick<EdgeDeps, 'log' | 'stamp' | 'limits'>,
+  deps: Pick<EdgeDeps, 'stamp' | 'limits'>,
   intake: Intake,
 ): ((request: Request) => Promise<Response>) => {
-  const { log, stamp, limits } = deps;
+  const { stamp, limits } = deps;
   const bodyLimits: BodyLimits = {
     maxBytes: Math.min(limits.MAX_BODY_BYTES, limits.MAX_PENDING_BYTES),
     setting: 'MAX_BODY_BYTES',
@@ -144,7 +146,7 @@ export const createPostPins = (
     return {
       records,
       rejected: outcomes.length - records.length,
-      answer: (positions) => bulkResponse(outcomes, positions, log.durability),
+      answer: (receipt) => bulkResponse(outcomes, receipt),
     };
   };
 

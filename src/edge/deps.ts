@@ -2,7 +2,7 @@ import type { ArchiveEntry } from '../blob/archive.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { PinRow } from '../db/pin-store/pin-store.ts';
-import type { PinLog } from '../log/log.ts';
+import type { Inlet } from '../log/inlet.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 
@@ -73,7 +73,7 @@ export type EdgeLimits = Pick<
 
 /** Everything the edge needs, composed by the entry. */
 export type EdgeDeps = {
-  readonly log: Pick<PinLog, 'append' | 'durability'>;
+  readonly inlet: Pick<Inlet, 'append'>;
   /** Rising microseconds since the Unix epoch, see `risingMicros`. */
   readonly stamp: () => number;
   readonly clock: Clock;

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { risingMicros, systemClock } from '../clock.ts';
 import { readConfig } from '../config.ts';
+import { straightInlet } from '../log/inlet.ts';
 import type { PinLog } from '../log/log.ts';
 import { openSqliteLog } from '../log/sqlite.ts';
 import { createLogger, type Logger } from '../logger.ts';
@@ -57,7 +58,7 @@ export const openHarness = async ({ limits = {}, append, deps = {} }: Options = 
   const metrics = createMetrics();
   const page = async () => mergeMetrics([await metrics.registry.getMetricsAsJSON()]);
   const app = createApp({
-    log: { durability: log.durability, append: append?.(log) ?? log.append },
+    inlet: straightInlet({ durability: log.durability, append: append?.(log) ?? log.append }),
     stamp: risingMicros(systemClock),
     clock: systemClock,
     limits: { ...readConfig({}), ...limits },

@@ -1,3 +1,4 @@
+import type { Receipt } from '../log/inlet.ts';
 import { type Accepted, acceptPin, decodeUtf8, type Reject } from '../pin/decode.ts';
 import type { BodyLimits } from './body.ts';
 import type { EdgeDeps } from './deps.ts';
@@ -19,15 +20,23 @@ const refuse = (reject: Reject): Decoded => ({
   answer: () => errorResponse(reject.code, reject.reason, { issues: reject.issues }),
 });
 
+const receiptHeaders = (receipt: Receipt | null): Record<string, string> => {
+  if (receipt === null) return {};
+  const headers: Record<string, string> = { 'X-Pin-Durability': receipt.durability };
+  const position = receipt.positions?.[0];
+  if (position !== undefined) headers['X-Pin-Position'] = `${position.partition}/${position.offset}`;
+  return headers;
+};
+
 /**
  * `POST /pin/`: one pin. 200 with the stored line as the body, once it is durable; `X-Pin-Durability` says where and
- * `X-Pin-Position` at what `<partition>/<offset>`.
+ * `X-Pin-Position` at what `<partition>/<offset>`; a pin in the spool has none yet.
  */
 export const createPostPin = (
-  deps: Pick<EdgeDeps, 'log' | 'stamp' | 'limits'>,
+  deps: Pick<EdgeDeps, 'stamp' | 'limits'>,
   intake: Intake,
 ): ((request: Request) => Promise<Response>) => {
-  const { log, stamp, limits } = deps;
+  const { stamp, limits } = deps;
   const bodyLimits: BodyLimits = {
     maxBytes: Math.min(limits.MAX_PIN_BYTES, limits.MAX_PENDING_BYTES),
     setting: 'MAX_PIN_BYTES',
@@ -37,14 +46,7 @@ export const createPostPin = (
   const take = ({ uniqueId, line }: Accepted): Decoded => ({
     records: [{ key: uniqueId, value: encoder.encode(line) }],
     rejected: 0,
-    answer: ([position]) =>
-      new Response(line, {
-        headers: {
-          'Content-Type': JSON_TYPE,
-          'X-Pin-Durability': log.durability,
-          'X-Pin-Position': `${position?.partition}/${position?.offset}`,
-        },
-      }),
+    answer: (receipt) => new Response(line, { headers: { 'Content-Type': JSON_TYPE, ...receiptHeaders(receipt) } }),
   });
   const decode = (body: Uint8Array): Decoded => {
     const text = decodeUtf8(body);

@@ -1,7 +1,7 @@
 import { messageOf, PinflowError } from '../errors.ts';
+import { withDeadline } from '../retry.ts';
 import type { EdgeBindings, EdgeDeps, RecentError, RecentRun, Status } from './deps.ts';
 import { JSON_HEADERS } from './error-response.ts';
-import { withDeadline } from './limits.ts';
 
 /** A list that may come from an engine that is down: then it says so and keeps what was last known. */
 export type Feed<T> = { readonly rows: readonly T[]; readonly problem: string | null };

@@ -53,7 +53,7 @@ export const sizeOf = (record: NewRecord): number => {
   return bytes;
 };
 
-const sizeOfAll = (records: Records): number => {
+export const sizeOfAll = (records: Records): number => {
   let bytes = 0;
   for (const record of records) bytes += sizeOf(record);
   return bytes;

@@ -3,7 +3,7 @@ import type { PinflowError } from '../errors.ts';
 import { sleep } from '../retry.ts';
 import type { KafkaClient } from './kafka-client.ts';
 import { createMembership, type Membership } from './kafka-membership.ts';
-import type { Pursuit } from './kafka-pursuit.ts';
+import { atMost, type Pursuit } from './kafka-pursuit.ts';
 import type { KafkaReader } from './kafka-reader.ts';
 import { toLogRecord } from './kafka-records.ts';
 import type { TopicFacts } from './kafka-topic.ts';
@@ -105,15 +105,14 @@ const createSession = ({ client, reader }: KafkaConsumerDeps, options: ConsumeOp
   const ended = Promise.withResolvers<End>();
   const end = (how: End) => ended.resolve(how);
   const consumer: KafkaJsConsumer = kafka.consumer(fetchOptions(options));
+  /** A throw counts also when the session is ending already. */
+  let thrown: End | null = null;
   const failed = (error: unknown) => end({ why: 'broker', error: client.explain(error) });
-  const membership = createMembership({
-    client,
-    reader,
-    consumer,
-    options,
-    failed,
-    broken: (error) => end({ why: 'handler', error }),
-  });
+  const broken = (error: unknown) => {
+    thrown ??= { why: 'handler', error };
+    end(thrown);
+  };
+  const membership = createMembership({ client, reader, consumer, options, failed, broken });
   const deliver = createDelivery(membership, options);
 
   const eachBatch = async (payload: EachBatchPayload) => {
@@ -123,7 +122,7 @@ const createSession = ({ client, reader }: KafkaConsumerDeps, options: ConsumeOp
       await deliver(payload);
     } catch (error) {
       membership.stop();
-      end({ why: 'handler', error });
+      broken(error);
     } finally {
       clearInterval(beat);
     }
@@ -148,9 +147,11 @@ const createSession = ({ client, reader }: KafkaConsumerDeps, options: ConsumeOp
     await membership.settled();
     // A close gives the partitions back without a word; a broker that is away takes them from the handler.
     await membership.release(how.why === 'broker');
-    const left = starting.then(() => consumer.disconnect()).catch(() => {});
-    await Promise.race([left, sleep(LEAVE_TIMEOUT_MS)]);
-    return how;
+    await atMost(
+      starting.then(() => consumer.disconnect()),
+      LEAVE_TIMEOUT_MS,
+    );
+    return thrown ?? how;
   };
   return { membership, run, end };
 };

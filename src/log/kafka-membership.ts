@@ -218,8 +218,9 @@ const createGapNotes =
   async (partition, firstOffset) => {
     const wanted = claims.get(partition)?.position ?? firstOffset;
     if (firstOffset <= wanted) return;
-    const now = (await reader.partitions()).find((p) => p.partition === partition);
-    // Else the gap is one of the broker's control records.
+    const states = await reader.partitions().catch(() => []);
+    const now = states.find((p) => p.partition === partition);
+    // Else the gap is one of the broker's control records; or the broker is away, and the warning is not worth the session.
     if ((now?.start ?? 0) <= wanted) return;
     client.logger.warn(
       { topic: client.topic, group: options.group, partition, from: wanted, to: firstOffset - 1 },

@@ -3,7 +3,7 @@ import { PinflowError } from '../errors.ts';
 import type { Position } from '../pin/pin.ts';
 import { createGroupCommit, sizeOf } from './group-commit.ts';
 import type { KafkaClient } from './kafka-client.ts';
-import { type Pursuit, pursue } from './kafka-pursuit.ts';
+import { atMost, type Pursuit, pursue } from './kafka-pursuit.ts';
 import { cutIntoSends, grouped, positionsOf, type Send } from './kafka-sends.ts';
 import type { TopicFacts } from './kafka-topic.ts';
 import type { NewRecord } from './log.ts';
@@ -23,7 +23,12 @@ const SEND_RETRY = { retries: 6, initialRetryTime: 100, maxRetryTime: 1000 } as 
 /** What leaving may take, milliseconds; a broker that is gone must not hold up a shutdown. */
 const DISCONNECT_TIMEOUT_MS = 3000;
 
-type Session = { readonly producers: readonly Producer[]; readonly facts: TopicFacts };
+type Session = {
+  readonly producers: readonly Producer[];
+  readonly facts: TopicFacts;
+  /** Requests kafkajs works on, those we no longer wait for included. */
+  readonly underWay: Set<Promise<unknown>>;
+};
 
 export type KafkaProducer = {
   readonly append: (records: readonly NewRecord[]) => Promise<readonly Position[]>;
@@ -42,9 +47,13 @@ const within = async <T>(work: Promise<T>, ms: number, what: string): Promise<T>
   }
 };
 
-const disconnect = async ({ producers }: Pick<Session, 'producers'>): Promise<void> => {
-  const left = Promise.all(producers.map((producer) => producer.disconnect()));
-  await within(left, DISCONNECT_TIMEOUT_MS, 'leaving takes too long').catch(() => {});
+const disconnect = (producers: readonly Producer[]): Promise<void> =>
+  atMost(Promise.all(producers.map((producer) => producer.disconnect())), DISCONNECT_TIMEOUT_MS);
+
+/** Not before kafkajs has given up its requests too: a retry of them would connect once more, and stay. */
+const retire = async ({ producers, underWay }: Session): Promise<void> => {
+  await Promise.allSettled(underWay);
+  await disconnect(producers);
 };
 
 const connect = async ({ kafka }: KafkaClient, facts: TopicFacts): Promise<Session> => {
@@ -54,10 +63,10 @@ const connect = async ({ kafka }: KafkaClient, facts: TopicFacts): Promise<Sessi
   try {
     await Promise.all(producers.map((producer) => producer.connect()));
   } catch (error) {
-    void disconnect({ producers });
+    void disconnect(producers);
     throw error;
   }
-  return { producers, facts };
+  return { producers, facts, underWay: new Set() };
 };
 
 const checkSizes = (records: readonly NewRecord[], { maxMessageBytes }: TopicFacts, topic: string) => {
@@ -85,12 +94,15 @@ const deal = (
 /** Sends records over the lanes of a session. @throws what kafkajs throws, when no request is under way any more */
 const createSender =
   ({ topic, config }: KafkaClient) =>
-  async ({ producers, facts }: Session, records: readonly NewRecord[]): Promise<readonly Position[]> => {
+  async ({ producers, facts, underWay }: Session, records: readonly NewRecord[]): Promise<readonly Position[]> => {
     const deadline = performance.now() + config.REQUEST_TIMEOUT_MS;
     const positions: Position[] = new Array(records.length);
 
     const sendOne = async (producer: Producer, send: Send) => {
       const sending = producer.send({ topic, acks: -1, compression: CompressionTypes.ZSTD, messages: grouped(send) });
+      underWay.add(sending);
+      const forget = () => underWay.delete(sending);
+      sending.then(forget, forget);
       const late = `the broker has not acknowledged within REQUEST_TIMEOUT_MS=${config.REQUEST_TIMEOUT_MS}; see KAFKA_BROKERS.`;
       const answer = await within(sending, deadline - performance.now(), late);
       for (const [i, position] of positionsOf(send, answer).entries()) positions[send.places[i] as number] = position;
@@ -131,7 +143,7 @@ export const createKafkaProducer = (client: KafkaClient, topic: Pursuit<TopicFac
         return deal(calls, await sendAll(session, calls.flat()));
       } catch (error) {
         sessions.renew(session);
-        void disconnect(session);
+        void retire(session);
         throw client.explain(error);
       }
     },
@@ -150,7 +162,7 @@ export const createKafkaProducer = (client: KafkaClient, topic: Pursuit<TopicFac
     close: async () => {
       await commits.close();
       const session = await sessions.close();
-      if (session !== null) await disconnect(session);
+      if (session !== null) await disconnect(session.producers);
     },
   };
 };

@@ -1,6 +1,14 @@
 import { PinflowError } from '../errors.ts';
 import { sleep } from '../retry.ts';
 
+/** Resolves when `work` settles, or after `ms` milliseconds. */
+export const atMost = async (work: Promise<unknown>, ms: number): Promise<void> => {
+  const settled = new AbortController();
+  const wait = sleep(ms, settled.signal);
+  await Promise.race([work.catch(() => {}), wait]);
+  settled.abort();
+};
+
 /** Something only the broker can give, asked for in the background for as long as it takes. */
 export type Pursuit<T> = {
   /**
@@ -66,7 +74,7 @@ export const pursue = <T>(attempt: () => Promise<T>, onFailure: (error: PinflowE
       if (state.value !== null) return state.value;
       if (ended.signal.aborted) throw new PinflowError('log_unavailable', 'the log is closed.');
       start();
-      if (state.failure === null) await Promise.race([state.tried, sleep(FIRST_WAIT_MS, ended.signal)]);
+      if (state.failure === null) await atMost(state.tried ?? Promise.resolve(), FIRST_WAIT_MS);
       if (state.value !== null) return state.value;
       if (state.failure !== null) throw state.failure;
       throw new PinflowError('log_unavailable', 'the broker has not answered yet: see KAFKA_BROKERS.', {

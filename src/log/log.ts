@@ -76,7 +76,7 @@ export type PartitionState = {
 };
 
 export type PinLog = {
-  readonly kind: 'sqlite' | 'kafka' | 'spool';
+  readonly kind: 'sqlite' | 'kafka';
   readonly topic: string;
   /**
    * Appends, and resolves when all of them are durable (fsynced, or acked by all in-sync replicas), in the order given.
@@ -95,7 +95,7 @@ export type PinLog = {
   /** Newest `timestamp` of any record kept, or null where the log cannot say cheaply. Seeds the edge's clock. */
   readonly lastTimestamp: () => Promise<number | null>;
   /** How an ack is worded in `X-Pin-Durability`. */
-  readonly durability: 'broker' | 'log' | 'spool';
+  readonly durability: 'broker' | 'log';
   /** Flushes what waits and closes. Idempotent. */
   readonly close: () => Promise<void>;
 };

@@ -1,7 +1,10 @@
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { Logger } from '../logger.ts';
+import type { Metrics } from '../metrics.ts';
+import { type Inlet, straightInlet } from './inlet.ts';
 import type { PinLog } from './log.ts';
+import { withSpool } from './spool.ts';
 import { openSqliteLog } from './sqlite.ts';
 
 /** Consumer groups of the pin topic. Retention holds back for both, from before they first come. */
@@ -43,6 +46,19 @@ export const openLog = (config: Config, options: OpenOptions): Promise<PinLog> =
     retentionHours: config.RETENTION_HOURS,
     groups: [ARCHIVE_GROUP, STREAM_GROUP],
   });
+
+type InletOptions = { readonly logger: Logger; readonly metrics: Metrics };
+
+/**
+ * The edge's way into `log`. With a broker there is a spool beside it; the embedded log has nothing to fall back from.
+ * @throws PinflowError `config`, `disk_full`, `log_unavailable`
+ */
+export const openInlet = async (config: Config, log: PinLog, options: InletOptions): Promise<Inlet> => {
+  if (log.kind !== 'kafka') return straightInlet(log);
+  // Time is left for the spool within the request's own deadline.
+  const deadlineMs = Math.min(config.SPOOL_DEADLINE_MS, config.REQUEST_TIMEOUT_MS / 2);
+  return withSpool(log, { dir: config.DATA_DIR, maxBytes: config.SPOOL_MAX_BYTES, deadlineMs, ...options });
+};
 
 /** The dead letter queue: topic PIN_TOPIC with `.dlq`, one partition, so that letters are in one order. */
 export const openDeadLetterLog = (config: Config, options: OpenOptions): Promise<PinLog> =>

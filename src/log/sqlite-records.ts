@@ -49,16 +49,21 @@ const recordFile = (partitions: number): FileKind => ({
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 
+/** What {@link headersText} wrote. */
+export const headersOf = (text: unknown): Readonly<Record<string, string>> =>
+  text === null ? NO_HEADERS : (JSON.parse(text as string) as Record<string, string>);
+
 const toRecord = (partition: number, row: Row): LogRecord => ({
   partition,
   offset: row[0] as number,
   timestamp: row[1] as number,
   key: row[2] as string,
-  headers: row[3] === null ? NO_HEADERS : (JSON.parse(row[3] as string) as Record<string, string>),
+  headers: headersOf(row[3]),
   value: row[4] as Uint8Array,
 });
 
-const headersText = ({ headers }: NewRecord): string | null => {
+/** Headers as a column holds them: null for none. */
+export const headersText = ({ headers }: NewRecord): string | null => {
   if (headers === undefined) return null;
   const text = JSON.stringify(headers);
   return text === '{}' ? null : text;
@@ -130,7 +135,7 @@ const appendCalls = (statements: Statements, calls: readonly (readonly NewRecord
 };
 
 /** How many of the next records stay within `maxBytes`, at least one: told before they are read, so that memory is bounded. */
-const countWithin = (sizes: readonly Row[], maxBytes: number): number => {
+export const countWithin = (sizes: readonly Row[], maxBytes: number): number => {
   let bytes = 0;
   for (const [i, [size]] of sizes.entries()) {
     bytes += size as number;

@@ -23,8 +23,9 @@ export type DraftLimits = {
   readonly maxPins: number;
 };
 
-/** First size of the buffer, bytes. It doubles as lines come, so that quiet partitions cost little. */
+/** First size of the buffer, bytes, and how it grows: quiet partitions cost little, and busy ones copy little. */
 const START_BYTES = 64 * 1024;
+const GROWTH = 4;
 const LINE_FEED = 0x0a;
 
 export const createDraft = (partition: number, limits: DraftLimits): Draft => {
@@ -37,7 +38,9 @@ export const createDraft = (partition: number, limits: DraftLimits): Draft => {
 
   const makeRoom = (bytes: number) => {
     if (size + bytes <= buffer.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(buffer.length * 2, size + bytes));
+    // The line that reaches the limit goes beyond it by itself.
+    const wanted = Math.min(buffer.length * GROWTH, limits.maxBytes + START_BYTES);
+    const larger = Buffer.allocUnsafe(Math.max(wanted, size + bytes));
     buffer.copy(larger, 0, 0, size);
     buffer = larger;
   };

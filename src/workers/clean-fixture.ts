@@ -19,6 +19,7 @@ import { formatMicros } from '../pin/timestamp.ts';
 import { type CleanerDeps, createCleaner } from './cleaner.ts';
 
 /** What the tests of the batch layer share: real engines in temporary folders, and an archive as the archiver writes it. */
+/** Also for a test as a whole: the disk may be busy with the tests beside it. */
 export const SET_UP_MS = 60_000;
 export const NOON_MICROS = Date.parse('2026-11-23T12:00:00Z') * 1000;
 
@@ -45,7 +46,13 @@ export const startDatabase = async (): Promise<TestDatabase> => {
     url: server.url,
     database,
     reset: async () => {
-      await database.sql`truncate leases, batch_runs, archive_objects, archive_object_stores`;
+      const { sql } = database;
+      await Promise.all([
+        sql`delete from leases`,
+        sql`delete from batch_runs`,
+        sql`delete from archive_objects`,
+        sql`delete from archive_object_stores`,
+      ]);
     },
     close: async () => {
       await database.close();

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from 'bun:test';
+import { afterAll, beforeAll, beforeEach, expect, setDefaultTimeout, test } from 'bun:test';
 import { systemClock } from '../clock.ts';
 import { leaseHolder } from '../db/postgres/ledger.ts';
 import { createLogger } from '../logger.ts';
@@ -8,11 +8,13 @@ import { CLEAN_LEASE, type HeldLease, holdLease } from './clean-lease.ts';
 const SHORT_MS = 300;
 const logger = createLogger('silent', 'test');
 
+setDefaultTimeout(SET_UP_MS);
+
 let postgres: TestDatabase;
 beforeAll(async () => {
   postgres = await startDatabase();
-}, SET_UP_MS);
-afterAll(() => postgres.close(), SET_UP_MS);
+});
+afterAll(() => postgres.close());
 beforeEach(() => postgres.reset());
 
 const hold = async (holder: string, database = postgres.database): Promise<HeldLease> => {

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { manifestKey } from '../blob/archive.ts';
 import type { BlobStore } from '../blob/blob.ts';
 import type { PinStore } from '../db/pin-store/pin-store.ts';
@@ -21,13 +21,15 @@ import type { WorkerStatus } from './protocol.ts';
 
 const DEADLINE_MS = 10_000;
 
+setDefaultTimeout(SET_UP_MS);
+
 let postgres: TestDatabase;
 let shop: Workshop;
 
 beforeAll(async () => {
   postgres = await startDatabase();
-}, SET_UP_MS);
-afterAll(() => postgres.close(), SET_UP_MS);
+});
+afterAll(() => postgres.close());
 beforeEach(async () => {
   await postgres.reset();
   shop = await openWorkshop(postgres.database);
@@ -121,7 +123,7 @@ describe('a run', () => {
     for (let n = 0; n < 230; n++) await putObject(shop.store, 0, n, [pinLine(n)]);
     expect(await shop.cleaner().runNow('cron')).toMatchObject({ status: 'done', objects: 230, pins: 230 });
     expect(await shop.pinStore.count()).toBe(230);
-  }, 30_000);
+  });
 
   test('two that ask by hand while one is at work share the next; a cron run then due is let go', async () => {
     await putObject(shop.store, 0, 0, pinLines(0, 3));
@@ -357,7 +359,20 @@ describe('two stores', () => {
     expect(await tableOf(shop.secondStore)).toEqual(await tableOf(shop.pinStore));
     // The bad line was known already when the second store came to it.
     expect(shop.sent()).toBe(1);
-  }, 30_000);
+  });
+
+  test('one that goes away in the middle is not asked for the objects after that', async () => {
+    for (let n = 0; n < 3; n++) await putObject(shop.store, 0, n, [pinLine(n)]);
+    const tried: number[] = [];
+    const upsert: PinStore['upsert'] = async (rows) => {
+      tried.push(rows[0]?.position.offset ?? -1);
+      if (tried.length > 1) throw new PinflowError('pin_store_unavailable', 'away', { retryable: true });
+      await shop.pinStore.upsert(rows);
+    };
+    const summary = await shop.cleaner({ pinStores: [{ ...shop.pinStore, upsert }] }).runNow('cron');
+    expect(summary).toMatchObject({ status: 'failed', objects: 1, error: 'embedded: away' });
+    expect(new Set(tried)).toEqual(new Set([0, 1]));
+  });
 
   test('both at one object read it once, and send its bad lines once', async () => {
     const { key } = await putObject(shop.store, 0, 0, [...pinLines(0, 5), 'no pin']);
@@ -539,7 +554,7 @@ describe('as a worker', () => {
     await cleaner.drain();
     await running;
     expect((await recentRuns(postgres.database, 1))[0]).toMatchObject({ reason: 'cron' });
-  }, 30_000);
+  });
 
   test('a schedule that cannot be read is refused', () => {
     expect(() => shop.cleaner({ schedule: { cron: 'now and then', timezone: 'UTC' } })).toThrow('CLEAN_CRON');

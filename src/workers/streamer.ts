@@ -36,14 +36,24 @@ const startOffsets = async ({ log, database, topic }: StreamerDeps, partitions: 
   const earliest = new Map(states.map(({ partition, start }) => [partition, start]));
   return {
     stored,
+    states,
     starts: new Map(
       partitions.map((partition) => [partition, stored.get(partition) ?? earliest.get(partition) ?? null]),
     ),
   };
 };
 
+/** A hint to the log. Where it is not taken, the rows are in and the offset with them: the partition's owner will find it there. */
+const tellGroup = async ({ logger }: StreamerDeps, consumer: Consumer, partition: number, offset: number) => {
+  try {
+    await consumer.commit(partition, offset);
+  } catch (error) {
+    logger.debug({ partition, offset, error: messageOf(error) }, 'the group did not take the commit');
+  }
+};
+
 const createHandler = (deps: StreamerDeps, patiently: Patiently, consumer: () => Consumer): ConsumerHandler => {
-  const { log, database, topic, group, metrics, logger, status, reached } = deps;
+  const { database, topic, group, metrics, logger, status, reached } = deps;
   const commit = createStreamCommit(deps, patiently);
   /** What the database holds for the partitions that are ours, as far as we know; it checks. */
   const next = new Map<number, number>();
@@ -59,15 +69,6 @@ const createHandler = (deps: StreamerDeps, patiently: Patiently, consumer: () =>
     next.set(partition, offset);
     logger.info({ partition, offset }, 'the speed view stands elsewhere: going on from there');
     consumer().seek(partition, offset);
-  };
-
-  const tellGroup = async (partition: number, offset: number) => {
-    try {
-      await consumer().commit(partition, offset);
-    } catch (error) {
-      // The rows are in, and the offset with them: whoever owns the partition now will find it there.
-      logger.debug({ partition, offset, error: messageOf(error) }, 'the group did not take the commit');
-    }
   };
 
   const batch = async ({ partition, records, highWatermark }: LogBatch) => {
@@ -87,19 +88,19 @@ const createHandler = (deps: StreamerDeps, patiently: Patiently, consumer: () =>
     next.set(partition, to);
     showLag(partition, highWatermark - to);
     reached?.('after stream commit, before group commit');
-    await tellGroup(partition, to);
+    await tellGroup(deps, consumer(), partition, to);
     reached?.('after group commit');
   };
 
   return {
     assigned: async (partitions) => {
-      const { stored, starts } = await patiently('postgres', () => startOffsets(deps, partitions));
+      const { stored, starts, states } = await patiently('postgres', () => startOffsets(deps, partitions));
       for (const partition of partitions) {
         const offset = stored.get(partition);
         if (offset === undefined) next.delete(partition);
         else next.set(partition, offset);
       }
-      for (const { partition, end } of await log.partitions()) {
+      for (const { partition, end } of states) {
         if (partitions.includes(partition)) showLag(partition, end - (starts.get(partition) ?? end));
       }
       status({ state: 'ready' });

@@ -1,5 +1,5 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { dirname, join } from 'node:path';
 import { cacheFolder, testVariables } from './settings.ts';
 
@@ -110,16 +110,34 @@ export const findPostgres = (): string | null => {
   return bin ?? (inPath === null ? null : dirname(inPath));
 };
 
+/**
+ * Below the range from which systems take the ports of outgoing connections: one of those could sit on the port just before
+ * the server comes to it.
+ */
+const LEAST_PORT = 15_000;
+const MOST_PORT = 32_000;
+const PORT_ATTEMPTS = 50;
+
+const listenSomewhere = async (): Promise<Server> => {
+  for (let attempt = 1; ; attempt++) {
+    const server = createServer();
+    const port = LEAST_PORT + Math.floor(Math.random() * (MOST_PORT - LEAST_PORT));
+    const listening = Promise.withResolvers<void>();
+    server.once('error', listening.reject);
+    server.listen(port, '127.0.0.1', listening.resolve);
+    try {
+      await listening.promise;
+      return server;
+    } catch (error) {
+      if (attempt >= PORT_ATTEMPTS) throw error;
+    }
+  }
+};
+
 /** Ports nobody listens on, all different: they are held together before they are given back. */
 export const freePorts = async (count: number): Promise<readonly number[]> => {
-  const listening = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-      return server;
-    }),
-  );
-  const ports = listening.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(listening.map((server) => new Promise((resolve) => server.close(resolve))));
+  const servers = await Promise.all(Array.from({ length: count }, listenSomewhere));
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   return ports;
 };

@@ -84,7 +84,8 @@ const format = (config: string) => {
     '--add-scram',
     `${m}=[name=${USER},password=${PASSWORD}]`,
   ]);
-  const id = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('base64url');
+  // The first byte is 0, so that the id does not begin with a dash and is taken for an option.
+  const id = Buffer.from(crypto.getRandomValues(new Uint8Array(16)).fill(0, 0, 1)).toString('base64url');
   const tool = ['-cp', `${installed(NAME)}/*`, 'kafka.tools.StorageTool', 'format', '-t', id, '-c', config];
   return run([java() ?? 'java', ...tool, ...scram]);
 };

@@ -36,7 +36,10 @@ const launchAndAwait = async (
   const folder = realpathSync(mkdtempSync(join(tmpdir(), `pinflow-test-${recipe.name}-`)));
   // Root's Postgres runs as another user, who must get through to its data.
   chmodSync(folder, 0o755);
-  const started = await recipe.start({ folder, needed, port });
+  const started = await recipe.start({ folder, needed, port }).catch((error: unknown) => {
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
+  });
   const deadline = Date.now() + recipe.startTimeoutMs;
   while (!(await recipe.answers(started.settings))) {
     if (isAlive(started.pid) && Date.now() < deadline) await sleep(READY_POLL_MS);

@@ -22,6 +22,7 @@ describe('postgresError', () => {
     ['08006', 'postgres_unavailable', true],
     ['28P01', 'postgres_unavailable', false],
     ['3D000', 'postgres_unavailable', false],
+    ['DEPTH_ZERO_SELF_SIGNED_CERT', 'postgres_unavailable', false],
     ['42P01', 'query', false],
     ['42501', 'query', false],
     ['22021', 'query', false],

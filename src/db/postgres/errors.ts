@@ -12,6 +12,10 @@ const FAILURES: readonly Failure[] = [
   { prefix: '28', kind: 'refused' },
   { prefix: 'SASL', kind: 'refused' },
   { prefix: 'AUTH_TYPE', kind: 'refused' },
+  ...['CERT_', 'DEPTH_ZERO', 'SELF_SIGNED', 'UNABLE_TO', 'ERR_TLS'].map((prefix) => ({
+    prefix,
+    kind: 'refused' as const,
+  })),
   { prefix: '42P01', kind: 'schema' },
   { prefix: '42703', kind: 'schema' },
   { prefix: '3F000', kind: 'schema' },
@@ -69,8 +73,8 @@ export const postgresError = (error: unknown): PinflowError => {
     });
   }
   if (kind === 'refused') {
-    const todo = 'Set the user, password and database of DATABASE_URL right.';
-    return new PinflowError('postgres_unavailable', because('refused the login', todo), { cause: error });
+    const todo = 'Set the user, password, database and sslmode of DATABASE_URL right.';
+    return new PinflowError('postgres_unavailable', because('does not let us in', todo), { cause: error });
   }
   const [where, todo] =
     kind === 'schema'

@@ -1,8 +1,7 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
+import { afterAll, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { sql } from 'drizzle-orm';
 import { createLogger } from '../../logger.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded.ts';
 import {
@@ -29,6 +28,7 @@ import { type Database, openPostgres } from './open.ts';
 
 const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
+setDefaultTimeout(SET_UP_MS);
 const TTL_MS = 60_000;
 
 let dir: string;
@@ -49,10 +49,16 @@ afterAll(async () => {
 }, SET_UP_MS);
 
 beforeEach(async () => {
-  await database.db.execute(sql`truncate leases, batch_runs, archive_objects, archive_object_stores`);
+  const { sql } = database;
+  await Promise.all([
+    sql`delete from leases`,
+    sql`delete from batch_runs`,
+    sql`delete from archive_objects`,
+    sql`delete from archive_object_stores`,
+  ]);
 });
 
-const expireLeases = () => database.db.execute(sql`update leases set expires_at = clock_timestamp()`);
+const expireLeases = () => database.sql`update leases set expires_at = clock_timestamp()`;
 const lease = (holder: string, name = 'clean') => ({ name, holder, ttlMs: TTL_MS });
 
 const object = (partition: number, firstOffset: number, lastOffset: number): KnownObject => ({
