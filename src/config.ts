@@ -158,7 +158,7 @@ export const SETTINGS = {
 
   ARCHIVE_MAX_BYTES: setting(
     int(KIB, GIB),
-    String(16 * MIB),
+    String(8 * MIB),
     'An archive object is closed at this many bytes before compression.',
   ),
   ARCHIVE_MAX_PINS: setting(int(1, 10_000_000), '50000', 'An archive object is closed at this many pins.'),

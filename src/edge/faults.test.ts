@@ -165,3 +165,21 @@ describe('a body that comes too slowly, or not whole', () => {
     expect(await edge.metric('pinflow_edge_pending_bytes')).toBe(0);
   });
 });
+
+test('pins in the spool are a 2xx that says so, without a position', async () => {
+  const edge = await open({ deps: { inlet: { append: async () => ({ durability: 'spool', positions: null }) } } });
+  const one = await edge.post('/pin/', JSON.stringify(somePin()));
+  expect([one.status, one.headers.get('x-pin-durability'), one.headers.get('x-pin-position')]).toEqual([
+    200,
+    'spool',
+    null,
+  ]);
+  const many = await edge.post('/pins', `${JSON.stringify(somePin())}\n{}\n${JSON.stringify(somePin())}`, NDJSON);
+  expect([many.status, many.headers.get('x-pin-durability')]).toEqual([207, 'spool']);
+  const { accepted, outcomes } = (await many.json()) as {
+    accepted: number;
+    outcomes: readonly { position?: unknown }[];
+  };
+  expect([accepted, outcomes.map(({ position }) => position)]).toEqual([2, [null, undefined, null]]);
+  expect(await edge.metric('pinflow_edge_pins_total{outcome="accepted"}')).toBe(3);
+});

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../config.ts';
 import { createLogger } from '../logger.ts';
-import { openDeadLetterLog, openLog } from './open.ts';
+import { createMetrics } from '../metrics.ts';
+import { recordOf } from './contract.ts';
+import { openDeadLetterLog, openInlet, openLog } from './open.ts';
 
 const logger = createLogger('silent', 'test');
 
@@ -27,4 +29,22 @@ describe('openLog', () => {
     expect([log.kind, log.durability]).toEqual(['kafka', 'broker']);
     await log.close();
   });
+});
+
+describe('openInlet', () => {
+  for (const [engine, brokers, durability] of [
+    ['the embedded log', undefined, 'log'],
+    ['a broker that is away', '127.0.0.1:1', 'spool'],
+  ] as const) {
+    test(`with ${engine} an append is durable in the ${durability}`, async () => {
+      const dir = await mkdtemp(join(tmpdir(), 'pinflow-inlet-'));
+      const config = readConfig({ DATA_DIR: dir, KAFKA_BROKERS: brokers });
+      const log = await openLog(config, { logger });
+      const inlet = await openInlet(config, log, { logger, metrics: createMetrics() });
+      expect((await inlet.append([recordOf('k', 'v')])).durability).toBe(durability);
+      await inlet.close();
+      await log.close();
+      await rm(dir, { recursive: true });
+    });
+  }
 });

@@ -1,7 +1,7 @@
 import { PinflowError } from '../errors.ts';
 import { createLogger } from '../logger.ts';
 import type { Position } from '../pin/pin.ts';
-import type { NewRecord, PinLog } from './log.ts';
+import type { LogRecord, NewRecord, PinLog } from './log.ts';
 import { openSqliteLog } from './sqlite.ts';
 
 /**
@@ -17,7 +17,10 @@ export type MoodyLog = Pick<PinLog, 'append' | 'durability' | 'topic'> & {
   readonly calls: () => number;
   /** Records larger than this are refused for good, bytes. */
   readonly setLargest: (bytes: number) => void;
-  /** Values in the log, those of one partition in their order. */
+  /** What each answer of a broker that is well waits for, milliseconds. */
+  readonly setSlowness: (ms: number) => void;
+  readonly records: () => Promise<readonly LogRecord[]>;
+  /** Values in the log, in their order. */
   readonly values: () => Promise<readonly string[]>;
   readonly close: () => Promise<void>;
 };
@@ -48,14 +51,17 @@ export const openMoodyLog = async (dir: string): Promise<MoodyLog> => {
   let mood: Mood = 'well';
   let largest = Number.POSITIVE_INFINITY;
   let calls = 0;
+  let slowness = 0;
+  const records = () => log.read({ partition: 0, offset: 0 }, Number.MAX_SAFE_INTEGER);
   return {
     durability: 'broker',
     topic: log.topic,
-    append: async (records: readonly NewRecord[]) => {
+    append: async (added: readonly NewRecord[]) => {
       calls += 1;
-      if (mood === 'well' && records.some(({ value }) => value.length > largest))
+      if (mood === 'well' && added.some(({ value }) => value.length > largest))
         throw new PinflowError('too_large', `more than ${largest} bytes`);
-      return actIn(mood, () => log.append(records));
+      if (slowness > 0) await Bun.sleep(slowness);
+      return actIn(mood, () => log.append(added));
     },
     setMood: (next) => {
       mood = next;
@@ -64,10 +70,11 @@ export const openMoodyLog = async (dir: string): Promise<MoodyLog> => {
     setLargest: (bytes) => {
       largest = bytes;
     },
-    values: async () => {
-      const records = await log.read({ partition: 0, offset: 0 }, Number.MAX_SAFE_INTEGER);
-      return records.map(({ value }) => new TextDecoder().decode(value));
+    setSlowness: (ms) => {
+      slowness = ms;
     },
+    records,
+    values: async () => (await records()).map(({ value }) => new TextDecoder().decode(value)),
     close: log.close,
   };
 };

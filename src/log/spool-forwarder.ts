@@ -38,13 +38,15 @@ const FILE_BASE_MS = 200;
 const FILE_MAX_MS = 10_000;
 
 /** Sends batches, in order, each removed once the log has it: a process killed between the two sends one batch again. */
-const createSending = ({ log, store, deadlineMs, logger, onMoved }: ForwarderOptions, stopped: AbortSignal) => {
+const createSending = (options: ForwarderOptions, stopped: AbortSignal, doneWith: (id: number) => void) => {
+  const { log, store, deadlineMs, logger, onMoved } = options;
   const late = () =>
     new PinflowError('timeout', `the broker took more than ${PATIENCE * deadlineMs} ms for a batch of the spool`, {
       retryable: true,
     });
 
   const keepRefused = ({ id, record }: SpooledRecord, error: unknown) => {
+    doneWith(id);
     onMoved('refused', 1);
     logger.error(
       { topic: log.topic, key: record.key, spoolId: id, error: messageOf(error) },
@@ -57,6 +59,7 @@ const createSending = ({ log, store, deadlineMs, logger, onMoved }: ForwarderOpt
       logger.warn({ error: messageOf(error) }, 'forwarded pins could not be removed from the spool: trying again');
     const limits = { attempts: Number.POSITIVE_INFINITY, baseMs: FILE_BASE_MS, maxMs: FILE_MAX_MS };
     await retry(async () => store.remove(batch), { ...limits, onRetry, signal: stopped });
+    doneWith(batch.at(-1)?.id ?? 0);
     onMoved('forwarded', batch.length);
   };
 
@@ -85,23 +88,23 @@ export const createForwarder = (options: ForwarderOptions): Forwarder => {
   const ended = new AbortController();
   /** and then not even the rest of this one. */
   const stopped = new AbortController();
-  const send = createSending(options, stopped.signal);
   /** Last id that is done with: what the broker refused stays in the file behind it. */
   let cursor = 0;
+  const send = createSending(options, stopped.signal, (id) => {
+    cursor = id;
+  });
   let awake = Promise.withResolvers<void>();
   let idle = false;
 
   /** @returns how long to wait before the next step, milliseconds; null when there is nothing to forward */
   const step = async (): Promise<number | null> => {
     const batch = store.read(cursor, BATCH_RECORDS, BATCH_BYTES);
-    const last = batch.at(-1);
-    if (last === undefined) return null;
+    if (batch.length === 0) return null;
     const pass = breaker.probe();
     if (pass === null) return breaker.waitMs();
     const begunAt = performance.now();
     try {
       await send(batch);
-      cursor = last.id;
     } catch (error) {
       pass.failed(error);
       return breaker.waitMs();

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, spyOn, test } from 'bun:test';
-import fs from 'node:fs';
+import fs, { existsSync } from 'node:fs';
 import { access, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -186,20 +186,22 @@ describe('kill -9', () => {
       const fresh = join(dir, 'killed-early');
       const start = `await startEmbeddedPostgres({ dir: ${JSON.stringify(fresh)}, port: 0, logger }); console.log('up');`;
       const creator = await spawnProgram('creator', start);
-      const begun = () =>
-        readdir(`${fresh}.new`).then(
-          (files) => files.length > 0,
-          () => false,
-        );
-      await until('it has begun', begun);
+      // The draft is named for the process that makes it.
+      const drafts = async () => (await readdir(dir)).filter((name) => name.startsWith('killed-early.new-'));
+      await until('it has begun', async () => (await drafts()).length > 0);
       await creator.kill();
+      for (const draft of await drafts()) {
+        const pid = Number(draft.replace(/^.*-/, ''));
+        process.kill(pid, 'SIGKILL');
+        await until('it is gone', async () => !existsSync(`/proc/${pid}`));
+      }
       await expect(access(fresh)).rejects.toThrow();
       const server = await startEmbeddedPostgres({ dir: fresh, port: 0, logger });
       const { check, close } = openPostgres({ url: server.url, logger, applicationName: 'test' });
       await check();
       await close();
       await server.close();
-      await expect(access(`${fresh}.new`)).rejects.toThrow();
+      expect(await drafts()).toEqual([]);
     },
     SET_UP_MS,
   );

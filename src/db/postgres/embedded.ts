@@ -1,6 +1,5 @@
 import fs from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { PGlite } from '@electric-sql/pglite';
 import { NodeFS } from '@electric-sql/pglite/nodefs';
 import { messageOf, PinflowError } from '../../errors.ts';
@@ -18,6 +17,9 @@ export type EmbeddedPostgres = {
 /** WASI's EIO. Postgres stops when a sync fails, as it must: what it had written may be gone. */
 const EIO = 29;
 
+/** PGlite's own 128 MB stay in memory for good once they were touched; the operating system caches the files anyway. */
+const SHARED_BUFFERS = '16MB';
+
 /** As PGlite starts it, without its `-F` (fsync off), and with the one sync call that its WASM build passes on. */
 const DURABLE = [
   ...PGlite.defaultStartParams.filter((param) => param !== '-F'),
@@ -25,6 +27,8 @@ const DURABLE = [
   'fsync=on',
   '-c',
   'wal_sync_method=fsync',
+  '-c',
+  `shared_buffers=${SHARED_BUFFERS}`,
 ];
 
 type Stream = { readonly nfd: number };
@@ -54,39 +58,14 @@ const durableFiles = (dir: string): NodeFS => {
   return files;
 };
 
-const syncPath = async (path: string) => {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-};
+/** The folder's creation as a program of its own: initdb in WASM takes 1 GB, which a process that lives on would not give back. */
+const CREATE = Bun.fileURLToPath(new URL('./create-cluster.ts', import.meta.url));
 
-const syncTree = async (dir: string) => {
-  for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
-    await syncPath(join(entry.parentPath, entry.name));
-  }
-  await syncPath(dir);
-};
-
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
-
-/** A folder is created beside its place and renamed when it is whole: a kill while initdb runs leaves nothing behind that counts. */
-const createCluster = async (dir: string) => {
-  if (await exists(join(dir, 'PG_VERSION'))) return;
-  const draft = `${dir}.new`;
-  await rm(draft, { recursive: true, force: true });
-  await mkdir(dirname(dir), { recursive: true });
-  const db = await PGlite.create(draft);
-  await db.close();
-  await syncTree(draft);
-  await rename(draft, dir);
-  await syncPath(dirname(dir));
+const ensureCluster = async (dir: string): Promise<void> => {
+  if (fs.existsSync(join(dir, 'PG_VERSION'))) return;
+  const child = Bun.spawn([process.execPath, CREATE, dir], { stdin: 'ignore', stdout: 'ignore', stderr: 'pipe' });
+  const [problem, code] = await Promise.all([new Response(child.stderr).text(), child.exited]);
+  if (code !== 0) throw new Error(problem.trim() || `its creation ended with ${code}`);
 };
 
 /** @param port as given to {@link startEmbeddedPostgres} */
@@ -145,7 +124,7 @@ const unusable = (dir: string, cause: unknown) =>
 
 const openCluster = async (dir: string): Promise<PGlite> => {
   try {
-    await createCluster(dir);
+    await ensureCluster(dir);
     return await PGlite.create({ fs: durableFiles(dir), startParams: DURABLE });
   } catch (error) {
     throw unusable(dir, error);
