@@ -65,7 +65,7 @@ const MAY_KNOW: Readonly<Record<string, readonly string[]>> = {
   'engines.ts': ['pin', ...PORTS, 'data-dir.ts', ...SHARED],
   'reconcile.ts': ['pin', ...PORTS, ...SHARED],
   'journey.ts': ['pin', ...PORTS, 'edge', ...SHARED],
-  'program.ts': [...ENGINES, 'edge', 'workers', 'supervisor.ts', 'counts.ts', 'journey.ts', ...SHARED],
+  'program.ts': [...ENGINES, 'edge', 'workers', 'supervisor.ts', 'counts.ts', 'journey.ts', 'schedule.ts', ...SHARED],
   commands: [
     ...ENGINES,
     'workers',
