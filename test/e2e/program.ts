@@ -79,3 +79,18 @@ export const eventually = async <T>(what: string, ms: number, condition: () => P
     await Bun.sleep(100);
   }
 };
+
+/** The workers alone, which say nothing of an edge. */
+export const startWorkers = (env: Env): { readonly stop: () => Promise<number> } => {
+  const child = Bun.spawn([process.execPath, CLI, 'work'], {
+    env: environment(env),
+    stdout: 'ignore',
+    stderr: 'inherit',
+  });
+  return {
+    stop: () => {
+      child.kill('SIGTERM');
+      return child.exited;
+    },
+  };
+};

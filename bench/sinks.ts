@@ -1,0 +1,216 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ListObjectsV2Command } from '@aws-sdk/client-s3';
+import { Client } from 'cassandra-driver';
+import postgresJs from 'postgres';
+import { archivePartitions, listManifest } from '../src/blob/archive.ts';
+import { readArchiveObject } from '../src/blob/archive-object.ts';
+import { openBlobStore } from '../src/blob/open.ts';
+import { readConfig } from '../src/config.ts';
+import { generatePins } from '../src/emulator/generate.ts';
+import { openLog } from '../src/log/open.ts';
+import { createLogger } from '../src/logger.ts';
+import { cleanPin } from '../src/pin/clean.ts';
+import { decodeRecord } from '../src/pin/decode.ts';
+import { eventually, runCommand, startWorkers } from '../test/e2e/program.ts';
+import { freshBucket, freshDatabase, freshKeyspace, freshName } from '../test/servers/fresh.ts';
+import { bucketClient } from '../test/servers/s3.ts';
+import { testServer } from '../test/servers/servers.ts';
+import { hasPeer, PEER_TABLE, postgresConfig, s3Config, startPeer } from './peer.ts';
+
+/**
+ * Claims, on real servers: log → S3 gzip at four times Redpanda Connect's pins a second; log → Postgres, cleaned, at three times its rows and at half of a
+ * plain COPY of the same rows; archive → Cassandra, cleaned, as fast as the driver in a bare loop of small batches. Each time is from the start of a
+ * process to the last pin's arrival.
+ */
+const PINS = 200_000;
+const LOAD_PINS = 5000;
+const GIVE_UP_MS = 300_000;
+const BARE_BATCH = 30;
+const BARE_IN_FLIGHT = 32;
+
+const server = async (name: Parameters<typeof testServer>[0]) => {
+  const found = await testServer(name);
+  if ('skip' in found) throw new Error(found.skip);
+  return found.settings as Record<string, string>;
+};
+const [kafka, cassandra, s3, postgres] = [
+  await server('kafka'),
+  await server('cassandra'),
+  await server('s3'),
+  await server('postgres'),
+];
+const database = await freshDatabase(postgres);
+const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
+const env: Record<string, string> = {
+  ...kafka,
+  ...cassandra,
+  ...((await freshBucket(s3)) as Record<string, string>),
+  ...(database.settings as Record<string, string>),
+  PIN_TOPIC: freshName('bench'),
+  CQL_KEYSPACE: freshKeyspace(),
+  DATA_DIR: dir,
+  CLEAN_CRON: 'off',
+  ARCHIVE_MAX_SECONDS: '2',
+};
+const config = readConfig(env);
+const brokers = config.KAFKA_BROKERS as string[];
+const sql = postgresJs(database.url, { max: 1, onnotice: () => {} });
+
+const load = async () => {
+  const log = await openLog(config, { logger: createLogger('warn', 'bench') });
+  const [pins, encoder] = [generatePins({ seed: 5 }), new TextEncoder()];
+  for (let done = 0; done < PINS; done += LOAD_PINS) {
+    const batch = Array.from({ length: LOAD_PINS }, () => pins.next().value);
+    await log.append(batch.map((pin) => ({ key: pin.unique_id, value: encoder.encode(JSON.stringify(pin)) })));
+  }
+  await log.close();
+};
+
+/** Pins a second until `arrived` says so. */
+const timed = async (
+  start: () => { stop: () => Promise<unknown> } | Promise<{ stop: () => Promise<unknown> }>,
+  arrived: () => Promise<number>,
+) => {
+  const at = performance.now();
+  const process = await start();
+  await eventually('all pins arrived', GIVE_UP_MS, async () => ((await arrived()) >= PINS ? true : null));
+  const rate = PINS / ((performance.now() - at) / 1000);
+  await process.stop();
+  return rate;
+};
+
+const countRows = async (table: string) =>
+  Number((await sql`select count(*) as n from ${sql(table)}`.catch(() => [{ n: 0 }]))[0]?.n);
+
+const copyRate = async () => {
+  const file = join(dir, 'pins.copy');
+  const psql = (command: string) =>
+    Bun.spawn(['psql', database.url, '-qc', command], { stdout: 'inherit', stderr: 'inherit' }).exited;
+  await psql(`\\copy pins to '${file}'`);
+  await sql`create table pins_copy (like pins including all)`;
+  const at = performance.now();
+  await psql(`\\copy pins_copy from '${file}'`);
+  return PINS / ((performance.now() - at) / 1000);
+};
+
+const archived = async () => {
+  const store = await openBlobStore(config);
+  let pins = 0;
+  for (const partition of await archivePartitions(store))
+    for await (const entry of listManifest(store, partition)) pins += entry.pins;
+  await store.close();
+  return pins;
+};
+
+const peerObjects = async () => {
+  const client = bucketClient(env);
+  const page = await client.send(new ListObjectsV2Command({ Bucket: env.S3_BUCKET, Prefix: 'peer/' }));
+  client.destroy();
+  return (page.KeyCount ?? 0) * 10_000;
+};
+
+/** The same archive, decoded and cleaned, by the driver alone in small batches. */
+const bareCassandra = async () => {
+  const [host = '', port] = (env.CASSANDRA_CONTACT_POINTS as string).split(':');
+  const client = new Client({
+    contactPoints: [host],
+    protocolOptions: { port: Number(port) },
+    localDataCenter: env.CASSANDRA_DATACENTER,
+    keyspace: env.CQL_KEYSPACE,
+  });
+  await client.execute(
+    'create table bare (unique_id uuid primary key, category text, title text, description text, follower_count bigint, tag_list frozen<list<text>>, is_image_or_video text, image_src text, downloaded int, save_location text, index_no int, is_error boolean)',
+  );
+  const query =
+    'insert into bare (unique_id, category, title, description, follower_count, tag_list, is_image_or_video, image_src, downloaded, save_location, index_no, is_error) values (?,?,?,?,?,?,?,?,?,?,?,?)';
+  const store = await openBlobStore(config);
+  const inFlight = new Set<Promise<unknown>>();
+  const at = performance.now();
+  let batch: { query: string; params: unknown[] }[] = [];
+  const send = async () => {
+    if (inFlight.size >= BARE_IN_FLIGHT) await Promise.race(inFlight);
+    const sent: Promise<unknown> = client
+      .batch(batch, { prepare: true, logged: false })
+      .finally(() => inFlight.delete(sent));
+    inFlight.add(sent);
+    batch = [];
+  };
+  for (const partition of await archivePartitions(store)) {
+    for await (const entry of listManifest(store, partition)) {
+      for (const { line } of await readArchiveObject(store, entry)) {
+        const decoded = decodeRecord(line, 0);
+        if (!decoded.ok) continue;
+        const p = cleanPin(decoded.value);
+        batch.push({
+          query,
+          params: [
+            p.uniqueId,
+            p.category,
+            p.title,
+            p.description,
+            p.followerCount === null ? null : String(p.followerCount),
+            p.tagList,
+            p.isImageOrVideo,
+            p.imageSrc,
+            p.downloaded,
+            p.saveLocation,
+            p.indexNo,
+            p.isError,
+          ],
+        });
+        if (batch.length === BARE_BATCH) await send();
+      }
+    }
+  }
+  if (batch.length > 0) await send();
+  await Promise.all(inFlight);
+  const rate = PINS / ((performance.now() - at) / 1000);
+  await client.execute(`drop keyspace ${env.CQL_KEYSPACE}`);
+  await Promise.all([store.close(), client.shutdown()]);
+  return rate;
+};
+
+const work = (extra: Readonly<Record<string, string>>) => () =>
+  startWorkers({ ...env, WORKERS_ARCHIVE: '0', WORKERS_CLEAN: '0', WORKERS_STREAM: '0', ...extra });
+
+const figure = (n: number) => Math.round(n).toLocaleString('en');
+const report = (what: string, ours: number, others: readonly (readonly [string, number])[]) => {
+  console.log(`${what}: pinflow ${figure(ours)} pins/s`);
+  for (const [name, rate] of others) console.log(`  ${name}: ${figure(rate)}; ratio ${(ours / rate).toFixed(2)}`);
+};
+
+try {
+  await load();
+  const stream = await timed(work({ WORKERS_STREAM: '1' }), () => countRows('pins'));
+  const copy = await copyRate();
+  await sql.unsafe(PEER_TABLE);
+  const peerStream = hasPeer
+    ? await timed(
+        () => startPeer(postgresConfig(brokers, env.PIN_TOPIC as string, `${database.url}?sslmode=disable`)),
+        () => countRows('peer_pins'),
+      )
+    : null;
+  report('log → Postgres, cleaned', stream, [
+    ['COPY of the same rows', copy],
+    ...(peerStream === null ? [] : [['Redpanda Connect', peerStream] as const]),
+  ]);
+
+  const archive = await timed(work({ WORKERS_ARCHIVE: '1' }), archived);
+  const peerArchive = hasPeer
+    ? await timed(() => startPeer(s3Config(brokers, env.PIN_TOPIC as string, env)), peerObjects)
+    : null;
+  report('log → S3, gzip', archive, peerArchive === null ? [] : [['Redpanda Connect', peerArchive]]);
+
+  await runCommand(env, ['migrate']);
+  const at = performance.now();
+  const cleaned = await runCommand(env, ['clean', '--format', 'json']);
+  const clean = PINS / ((performance.now() - at) / 1000);
+  if (cleaned.code !== 0) throw new Error(cleaned.stderr + cleaned.stdout);
+  report('archive → Cassandra, cleaned', clean, [['the driver alone, batches of 30', await bareCassandra()]]);
+} finally {
+  await sql.end();
+  await database.drop();
+  rmSync(dir, { recursive: true, force: true });
+}
