@@ -114,7 +114,7 @@ const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
     metrics,
     metricsText: async () => mergeMetrics(await allMetrics(running)),
     readiness: () => readiness(running),
-    journey: createJourney({ database, pinStores }),
+    journey: createJourney({ log, database, pinStores }),
     status: () => statusOf(running, lookups),
     recentErrors: () => recentErrors(database, { limit: RECENT_ERRORS }),
     recentRuns: () => recentRuns(database, RECENT_RUNS),

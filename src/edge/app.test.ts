@@ -204,6 +204,7 @@ describe('GET /pins/:unique_id', () => {
     (speed: View<PinRow>, batch: View<PinRow>): EdgeDeps['journey'] =>
     async (uniqueId): Promise<Journey> => ({
       uniqueId,
+      log: speed.state === 'present' ? { state: 'present', row: speed.row.position } : { state: 'absent' },
       speed,
       batch: [{ store: 'cassandra', view: batch }],
       archive:
@@ -220,6 +221,7 @@ describe('GET /pins/:unique_id', () => {
     expect(text).toContain('"follower_count": 9007199254740993,');
     expect(JSON.parse(text)).toMatchObject({
       unique_id: ID,
+      log: { state: 'present', position: '2/41' },
       speed_view: {
         state: 'present',
         received_at: new Date(1_795_457_888_123).toISOString().replace('Z', '456Z'),

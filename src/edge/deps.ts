@@ -5,6 +5,7 @@ import type { PinRow } from '../db/pin-store/pin-store.ts';
 import type { Inlet } from '../log/inlet.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
+import type { Position } from '../pin/pin.ts';
 
 /** One part of the program and whether it can do its work now. */
 export type PartState = { readonly part: string; readonly ready: boolean; readonly reason?: string };
@@ -19,6 +20,8 @@ export type View<T> =
 export type Journey = {
   /** Lower case. */
   readonly uniqueId: string;
+  /** Its newest record in the log: among those the speed view has not handled yet, or else the one the views show. */
+  readonly log: View<Position>;
   readonly speed: View<PinRow>;
   readonly batch: readonly { readonly store: string; readonly view: View<PinRow> }[];
   /** The archive object that holds the newest position any view knows. */

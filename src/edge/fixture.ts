@@ -69,6 +69,7 @@ export const openHarness = async ({ limits = {}, append, deps = {} }: Options = 
       uniqueId,
       speed: { state: 'absent' },
       batch: [],
+      log: { state: 'absent' },
       archive: { state: 'absent' },
     }),
     status: () => ({ stages: [], totals: { rejected: 0, errors: 0, deadLetters: 0 } }),

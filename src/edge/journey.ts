@@ -34,8 +34,9 @@ const rowJson = (row: PinRow) => ({
 const viewJson = <T>(view: View<T>, json: (row: T) => object) =>
   view.state === 'present' ? { state: view.state, ...json(view.row) } : view;
 
-const journeyJson = ({ uniqueId, speed, batch, archive }: Journey) => ({
+const journeyJson = ({ uniqueId, log, speed, batch, archive }: Journey) => ({
   unique_id: uniqueId,
+  log: viewJson(log, ({ partition, offset }) => ({ position: `${partition}/${offset}` })),
   speed_view: viewJson(speed, rowJson),
   batch_views: batch.map(({ store, view }) => ({ store, ...viewJson(view, rowJson) })),
   archive: viewJson(archive, (a) => ({ key: a.key, offsets: `${a.partition}/${a.firstOffset}-${a.lastOffset}` })),
@@ -64,7 +65,9 @@ export const createGetPin =
   async (id: string): Promise<Response> => {
     if (!UUID.test(id)) throw new PinflowError('invalid_pin', `${JSON.stringify(id.slice(0, 100))} is not a UUID`);
     const journey = await deps.journey(id.toLowerCase());
-    const present = [journey.speed, ...journey.batch.map((b) => b.view)].some((view) => view.state === 'present');
+    const present = [journey.log, journey.speed, ...journey.batch.map((b) => b.view)].some(
+      (view) => view.state === 'present',
+    );
     return present
       ? new Response(JSON.stringify(journeyJson(journey), null, 2), { headers: JSON_HEADERS })
       : absent(journey);
