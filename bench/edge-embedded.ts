@@ -1,9 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { generatePins } from '../src/emulator/generate.ts';
 import { startProgram } from '../test/e2e/program.ts';
-import { loadBulk, loadSingles, median } from './load.ts';
+import { loadBulk, loadSingles, makeBodies, median } from './load.ts';
 
 /**
  * Claim: the edge with the embedded log, every pin fsynced before its answer, reaches at least half of the same app storing
@@ -15,19 +14,12 @@ const SECONDS = 6;
 const CONNECTIONS = 256;
 const BULK_CONNECTIONS = 4;
 const BULK_PINS = 1000;
-const BODIES = 64;
+const BODIES = 16;
 
 const startNull = async () => {
   const child = Bun.spawn([process.execPath, join(import.meta.dir, 'no-storing.ts')], { stdout: 'pipe' });
   const { value } = await child.stdout.getReader().read();
   return { child, url: new TextDecoder().decode(value).trim().split(/\s+/)[1] as string };
-};
-
-const bodies = (): readonly Uint8Array[] => {
-  const encoder = new TextEncoder();
-  const pins = generatePins({ seed: 1 });
-  const line = () => JSON.stringify({ ...(pins.next().value as object), unique_id: crypto.randomUUID() });
-  return Array.from({ length: BODIES }, () => encoder.encode(Array.from({ length: BULK_PINS }, line).join('\n')));
 };
 
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
@@ -42,7 +34,7 @@ try {
     bulk: [] as number[],
     bulkNothing: [] as number[],
   };
-  const all = bodies();
+  const all = makeBodies(BODIES, BULK_PINS);
   for (let round = 0; round < ROUNDS; round++) {
     const stored = await loadSingles({ url: edge.url, connections: CONNECTIONS, seconds: SECONDS });
     const limit = await loadSingles({ url: nothing.url, connections: CONNECTIONS, seconds: SECONDS });
@@ -50,12 +42,8 @@ try {
     single.stored.push(stored.perSecond);
     single.p99.push(stored.p99Ms);
     single.nothing.push(limit.perSecond);
-    single.bulk.push(
-      await loadBulk({ url: edge.url, connections: BULK_CONNECTIONS, seconds: SECONDS }, all, BULK_PINS),
-    );
-    single.bulkNothing.push(
-      await loadBulk({ url: nothing.url, connections: BULK_CONNECTIONS, seconds: SECONDS }, all, BULK_PINS),
-    );
+    single.bulk.push(await loadBulk({ url: edge.url, connections: BULK_CONNECTIONS, seconds: SECONDS }, all));
+    single.bulkNothing.push(await loadBulk({ url: nothing.url, connections: BULK_CONNECTIONS, seconds: SECONDS }, all));
   }
   const [stored, limit, bulk, bulkLimit] = [single.stored, single.nothing, single.bulk, single.bulkNothing].map(
     median,

@@ -1,11 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { generatePins } from '../src/emulator/generate.ts';
 import { eventually, startProgram } from '../test/e2e/program.ts';
 import { freshName } from '../test/servers/fresh.ts';
 import { testServer } from '../test/servers/servers.ts';
-import { type Load, loadBulk, loadSingles, median } from './load.ts';
+import { type Load, loadBulk, loadSingles, makeBodies, median } from './load.ts';
 import { bulkConfig, singleConfig, startPeer } from './peer.ts';
 
 /**
@@ -17,7 +16,7 @@ const SECONDS = 6;
 const CONNECTIONS = 256;
 const BULK_CONNECTIONS = 8;
 const BULK_PINS = 1000;
-const BODIES = 64;
+const BODIES = 16;
 const [SINGLE_PORT, BULK_PORT] = [18_096, 18_095];
 
 const kafka = await testServer('kafka');
@@ -25,10 +24,7 @@ if ('skip' in kafka) throw new Error(kafka.skip);
 const brokers = (kafka.settings.KAFKA_BROKERS as string).split(',');
 const topic = freshName('bench');
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
-const encoder = new TextEncoder();
-const pins = generatePins({ seed: 1 });
-const lines = () => Array.from({ length: BULK_PINS }, () => JSON.stringify(pins.next().value)).join('\n');
-const bodies = Array.from({ length: BODIES }, () => encoder.encode(lines()));
+const bodies = makeBodies(BODIES, BULK_PINS);
 
 const answers = (url: string) =>
   eventually(`${url} answers`, 30_000, () =>
@@ -52,7 +48,7 @@ await eventually('the edge takes pins durably', 30_000, async () => {
   const response = await fetch(`${edge.url}/pins`, {
     method: 'POST',
     headers: { 'content-type': 'application/x-ndjson' },
-    body: bodies[0] as Uint8Array<ArrayBuffer>,
+    body: bodies.first,
   });
   return response.headers.get('x-pin-durability') === 'broker' ? true : null;
 });
@@ -67,12 +63,8 @@ try {
   for (let round = 0; round < ROUNDS; round++) {
     ours.push(await loadSingles({ url: edge.url, connections: CONNECTIONS, seconds: SECONDS }));
     theirs.push(await loadSingles({ url: peerSingle, connections: CONNECTIONS, seconds: SECONDS }));
-    bulk.ours.push(
-      await loadBulk({ url: edge.url, connections: BULK_CONNECTIONS, seconds: SECONDS }, bodies, BULK_PINS),
-    );
-    bulk.theirs.push(
-      await loadBulk({ url: peerBulk, connections: BULK_CONNECTIONS, seconds: SECONDS }, bodies, BULK_PINS),
-    );
+    bulk.ours.push(await loadBulk({ url: edge.url, connections: BULK_CONNECTIONS, seconds: SECONDS }, bodies));
+    bulk.theirs.push(await loadBulk({ url: peerBulk, connections: BULK_CONNECTIONS, seconds: SECONDS }, bodies));
   }
 } finally {
   for (const peer of peers) await peer.stop();
