@@ -99,19 +99,21 @@ describe.skipIf(!isOurs)('an edge whose broker fails', () => {
       for (const { durability, position } of now) expect([durability, position]).toEqual(['spool', null]);
       posted.push(...now);
     };
-    const postUntilTaken = (edge: Running) =>
-      eventually('the broker takes pins itself', SETTLE_MS, async () => {
+    const postUntil = (edge: Running, durability: string) =>
+      eventually(`a pin is answered as durable by ${durability}`, SETTLE_MS, async () => {
         const one = await postOne(edge);
         posted.push(one);
-        return one.durability === 'broker' ? one : null;
+        return one.durability === durability ? one : null;
       });
 
     program = await startProgram(settings, ['edge']);
     await postSpooled(program);
     broker = await ownServer('kafka', port);
-    expect((await postUntilTaken(program)).position).toMatch(/^\d\/\d+$/);
+    expect((await postUntil(program, 'broker')).position).toMatch(/^\d\/\d+$/);
 
+    // A signal is not waited for: the broker's threads may still answer a request or two before all of them stand.
     process.kill(broker.pid, 'SIGSTOP');
+    await postUntil(program, 'spool');
     await postSpooled(program);
     await program.kill('SIGKILL');
     program = await startProgram(settings, ['edge']);
@@ -119,7 +121,7 @@ describe.skipIf(!isOurs)('an edge whose broker fails', () => {
     await postSpooled(program);
 
     process.kill(broker.pid, 'SIGCONT');
-    await postUntilTaken(program);
+    await postUntil(program, 'broker');
     const { ids: bulk } = await postMany(program, 100);
     const edge = program;
     await eventually('the spool is empty', SETTLE_MS, async () => ((await inSpool(edge)) === 0 ? true : null));
