@@ -155,7 +155,11 @@ export const startProgram = async ({ config: given, parts, logger, command }: St
   if (parts.edge) locks.push(lockOrThrow(given.DATA_DIR, 'edge', command));
   try {
     const postgres = await locatePostgres(given, command);
-    if (postgres.lock !== null) locks.push(postgres.lock);
+    if (postgres.lock !== null) {
+      locks.push(postgres.lock);
+      // At once: a program that was killed leaves its own address, which a command would try until then.
+      writePostgresAddress(given.DATA_DIR, postgres.url);
+    }
     const config: Config = Object.freeze({ ...given, DATABASE_URL: postgres.url, POSTGRES_PORT: postgres.port });
     const metrics = createMetrics({ withProcess: true });
     const workers = workersOf(config, parts, postgres.lock !== null);
@@ -168,7 +172,6 @@ export const startProgram = async ({ config: given, parts, logger, command }: St
     };
     const edge = parts.edge ? await openEdge(running, lookups) : null;
     supervisor.start();
-    if (postgres.lock !== null) writePostgresAddress(config.DATA_DIR, postgres.url);
     return {
       edgeUrl: edge?.url ?? null,
       postgresUrl: postgres.url,

@@ -30,7 +30,6 @@ export type Supervisor = {
   readonly states: () => readonly WorkerState[];
   /** What the threads last posted, for `mergeMetrics`. */
   readonly metrics: () => readonly (readonly unknown[])[];
-  readonly send: (role: WorkerRole, message: ToWorker) => void;
   /** Drains role by role in the order given; what is not drained within `timeoutMs` in all is ended. */
   readonly drain: (order: readonly WorkerRole[], timeoutMs: number) => Promise<void>;
 };
@@ -177,9 +176,6 @@ export const createSupervisor = (deps: SupervisorDeps): Supervisor => {
     },
     states: () => slots.map(({ name, role, state, detail, restarts }) => ({ name, role, state, detail, restarts })),
     metrics: () => slots.flatMap((slot) => [slot.posted, slot.retired]),
-    send: (role, message) => {
-      for (const { thread } of of(role)) thread?.postMessage(message);
-    },
     drain: async (order, timeoutMs) => {
       clearInterval(watcher);
       const deadline = Date.now() + timeoutMs;

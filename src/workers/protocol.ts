@@ -7,9 +7,7 @@ export type WorkerRole = (typeof WORKER_ROLES)[number];
 export type ToWorker =
   | { readonly type: 'start'; readonly role: WorkerRole; readonly name: string; readonly config: Config }
   /** Finish what is under way, commit, close, answer `drained`. */
-  | { readonly type: 'drain' }
-  /** Clean worker only: start a run now. Answered by `run`. */
-  | { readonly type: 'clean' };
+  | { readonly type: 'drain' };
 
 export type FromWorker =
   /** The thread runs; it may still be connecting. */

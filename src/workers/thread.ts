@@ -43,7 +43,7 @@ type Context = {
   readonly signal: AbortSignal;
 };
 
-type Opened = { readonly worker: Worker; readonly close: () => Promise<void>; readonly clean?: () => Promise<unknown> };
+type Opened = { readonly worker: Worker; readonly close: () => Promise<void> };
 
 /** The engines may come up after us: migrating waits for Postgres rather than failing. */
 const openMigrated = async ({ config, name, logger, status, signal }: Context): Promise<Database> => {
@@ -130,7 +130,7 @@ const openClean = async (context: Context): Promise<Opened> => {
   const close = async () => {
     await Promise.all([dlq.close(), store.close(), database.close(), ...pinStores.map((s) => s.close())]);
   };
-  return { worker, close, clean: () => worker.runNow('manual') };
+  return { worker, close };
 };
 
 const OPEN: Readonly<Record<WorkerRole, (context: Context) => Promise<Opened & { readonly detail?: string }>>> = {
@@ -154,7 +154,6 @@ const start = async ({ role, name, config }: Extract<ToWorker, { type: 'start' }
     post(now.state === 'ready' ? { type: 'ready', name } : { type: 'waiting', name, reason: now.reason });
   const opened = await OPEN[role]({ config, name, logger, metrics, status, signal });
   post({ type: 'ready', name, ...(opened.detail === undefined ? {} : { detail: opened.detail }) });
-  cleanNow = opened.clean;
   const drain = () => void opened.worker.drain();
   if (signal.aborted) drain();
   else signal.addEventListener('abort', drain);
@@ -165,12 +164,10 @@ const start = async ({ role, name, config }: Extract<ToWorker, { type: 'start' }
   post({ type: 'drained', name });
 };
 
-let cleanNow: (() => Promise<unknown>) | undefined;
 const draining = new AbortController();
 
 self.onmessage = ({ data }) => {
   if (data.type === 'drain') draining.abort();
-  if (data.type === 'clean') void cleanNow?.();
   if (data.type !== 'start') return;
   start(data, draining.signal).catch((error) => {
     // An engine that was still awaited when the drain came: nothing was begun, so nothing is left to finish.
