@@ -64,8 +64,9 @@ const numberOf = (db: Database, sql: string): number => {
   return Number(statement.values()[0]?.[0] ?? 0);
 };
 
-const inTransaction = <T>(db: Database, work: () => T): T => {
-  db.run('BEGIN IMMEDIATE');
+/** @param begin `BEGIN` reads one state of the file, whatever others write meanwhile; `BEGIN IMMEDIATE` takes the write lock */
+const inTransaction = <T>(db: Database, work: () => T, begin: 'BEGIN' | 'BEGIN IMMEDIATE' = 'BEGIN IMMEDIATE'): T => {
+  db.run(begin);
   try {
     const result = work();
     db.run('COMMIT');
@@ -97,7 +98,8 @@ const checkKind = (db: Database, path: string, kind: FileKind): 'new' | 'known' 
 
 const prepareFile = (db: Database, path: string, kind: FileKind): void => {
   db.run(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
-  const state = checkKind(db, path, kind);
+  // Both looks of it at one state: between them another process may create the file, which would then seem foreign.
+  const state = inTransaction(db, () => checkKind(db, path, kind), 'BEGIN');
   db.run('PRAGMA journal_mode = WAL');
   db.run(`PRAGMA journal_size_limit = ${WAL_LIMIT_BYTES}`);
   db.run(`PRAGMA synchronous = ${kind.synchronous}`);
