@@ -16,13 +16,16 @@ const PINS = 20_000;
 const START_MICROS = 1_767_225_600_000_000;
 
 const fixture = await Bun.file(new URL('../test/fixtures/pins.ndjson', import.meta.url)).text();
-const posted = fixture.trimEnd().split('\n');
-const lines = posted.map((line, i) => {
-  const accepted = acceptPin(line, START_MICROS + i * 997);
+const posted = fixture
+  .trimEnd()
+  .split('\n')
+  .map((line) => new TextEncoder().encode(line));
+const records = posted.map((bytes, i) => {
+  const accepted = acceptPin(bytes, START_MICROS + i * 997);
   if (!accepted.ok) throw new Error(`the fixture holds no pin at line ${i + 1}: ${accepted.reject.reason}`);
   return accepted.value.line;
 });
-const records = lines.map((line) => new TextEncoder().encode(line));
+const lines = records.map((record) => new TextDecoder().decode(record));
 
 const decoded = (value: Uint8Array | string): StoredPin => {
   const result = decodeRecord(value, 0);
@@ -39,7 +42,7 @@ const steps: Readonly<Record<string, (i: number) => number>> = {
   clean: (i) => cleanPin(stored[i] as StoredPin).indexNo,
   'decode line, clean': (i) => cleanPin(decoded(lines[i] as string)).indexNo,
   'decode bytes, clean': (i) => cleanPin(decoded(records[i] as Uint8Array)).indexNo,
-  accept: (i) => (acceptPin(posted[i] as string, START_MICROS + i * 997).ok ? 1 : 0),
+  accept: (i) => (acceptPin(posted[i] as Uint8Array, START_MICROS + i * 997).ok ? 1 : 0),
 };
 
 const round = (step: (i: number) => number): number => {

@@ -47,9 +47,9 @@ const PIN = {
 };
 const STAMP = '2026-11-23T18:00:00.123456Z';
 const edgeLine = (micros: number) => {
-  const accepted = acceptPin(JSON.stringify(PIN), micros);
+  const accepted = acceptPin(new TextEncoder().encode(JSON.stringify(PIN)), micros);
   if (!accepted.ok) throw new Error('the test pin is wrong');
-  return accepted.value.line;
+  return new TextDecoder().decode(accepted.value.line);
 };
 
 describe('the line of a record', () => {

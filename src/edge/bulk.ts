@@ -16,14 +16,12 @@ const SLICE_PINS = 2000;
 const NEWLINE = 0x0a;
 const SPACE = 0x20;
 
-const encoder = new TextEncoder();
-
-/** A text that should be a pin, or null where the bytes are not UTF-8; `value` where it is parsed already. */
+/** What should be a pin. */
 type Candidate = {
   /** From 1, blank lines included. */
   readonly line: number;
-  readonly text: string | null;
-  readonly value?: unknown;
+  /** A line as it came, or an element of an array, parsed already, with the text it was parsed from. */
+  readonly sent: Uint8Array | { readonly text: string; readonly value: unknown };
 };
 
 type Outcome =
@@ -33,13 +31,13 @@ type Outcome =
       readonly reject: Pick<Reject, 'issues'> & { readonly code: Reject['code'] | 'too_large' };
     };
 
-const isBlank = (text: string): boolean => text === '' || (text.charCodeAt(0) <= SPACE && text.trim() === '');
+const isBlank = (line: Uint8Array): boolean => line.every((byte) => byte <= SPACE);
 
 const tooMany = (what: string, maxPins: number) =>
   new PinflowError('too_large', `${what} in one request: send at most ${maxPins} pins at once, or raise MAX_BULK_PINS`);
 
 /**
- * Cut as bytes and decoded line by line: a line that is not UTF-8 is refused alone, and the many lines of plain ASCII are
+ * Cut as bytes, and decoded line by line: a line that is not UTF-8 is refused alone, and the many lines of plain ASCII are
  * parsed as such, which is faster than one long text with a single accent in it.
  * Blank lines are skipped, but there may be no more of them than of pins: a body of nothing else would cost seconds.
  */
@@ -48,8 +46,8 @@ const ndjsonCandidates = (body: Uint8Array, maxPins: number): readonly Candidate
   for (let start = 0, line = 1; start < body.byteLength; line++) {
     const found = body.indexOf(NEWLINE, start);
     const end = found === -1 ? body.byteLength : found;
-    const text = end === start ? '' : decodeUtf8(body.subarray(start, end));
-    if (text === null || !isBlank(text)) candidates.push({ line, text });
+    const sent = body.subarray(start, end);
+    if (!isBlank(sent)) candidates.push({ line, sent });
     if (candidates.length > maxPins || line > 2 * maxPins) throw tooMany(`more than ${maxPins} lines`, maxPins);
     start = end + 1;
   }
@@ -71,18 +69,16 @@ const arrayCandidates = (body: Uint8Array, maxPins: number): readonly Candidate[
     throw new PinflowError('invalid_pin', 'the body should be an array of pins; a single pin goes to POST /pin/');
   const values: readonly unknown[] = value;
   if (values.length > maxPins) throw tooMany(`${values.length} pins`, maxPins);
-  return jsonSlices(text).map((slice, index) => ({ line: index + 1, text: slice, value: values[index] }));
+  return jsonSlices(text).map((slice, index) => ({ line: index + 1, sent: { text: slice, value: values[index] } }));
 };
 
 const TOO_LARGE = (maxBytes: number) => ({
   code: 'too_large' as const,
   issues: [{ field: '$', message: `is larger than ${maxBytes} bytes (MAX_PIN_BYTES)` }],
 });
-const NOT_UTF8 = { code: 'malformed_json' as const, issues: [{ field: '$', message: 'the line is not UTF-8' }] };
 
-/** One UTF-16 unit is at most three bytes of UTF-8, which spares counting them for all but huge lines. */
-const isLarger = (text: string, maxBytes: number): boolean =>
-  text.length * 3 > maxBytes && Buffer.byteLength(text) > maxBytes;
+const bytesOf = (sent: Candidate['sent']): number =>
+  sent instanceof Uint8Array ? sent.byteLength : Buffer.byteLength(sent.text);
 
 const outcomeJson = (outcome: Outcome, position: Position | null): string =>
   'reject' in outcome
@@ -124,13 +120,13 @@ export const createPostPins = (
     gzip: true,
   };
 
-  const judge = ({ line, text, value }: Candidate, records: NewRecord[]): Outcome => {
-    if (text === null) return { line, reject: NOT_UTF8 };
-    if (isLarger(text, limits.MAX_PIN_BYTES)) return { line, reject: TOO_LARGE(limits.MAX_PIN_BYTES) };
-    const result = value === undefined ? acceptPin(text, stamp()) : acceptParsedPin(value, text, stamp());
+  const judge = ({ line, sent }: Candidate, records: NewRecord[]): Outcome => {
+    if (bytesOf(sent) > limits.MAX_PIN_BYTES) return { line, reject: TOO_LARGE(limits.MAX_PIN_BYTES) };
+    const result =
+      sent instanceof Uint8Array ? acceptPin(sent, stamp()) : acceptParsedPin(sent.value, sent.text, stamp());
     if (!result.ok) return { line, reject: { code: result.reject.code, issues: result.reject.issues } };
     const { uniqueId } = result.value;
-    records.push({ key: uniqueId, value: encoder.encode(result.value.line) });
+    records.push({ key: uniqueId, value: result.value.line });
     return { line, uniqueId };
   };
 

@@ -1,18 +1,10 @@
 import type { Receipt } from '../log/inlet.ts';
-import { type Accepted, acceptPin, decodeUtf8, type Reject } from '../pin/decode.ts';
+import { type Accepted, acceptPin, type Reject } from '../pin/decode.ts';
 import type { BodyLimits } from './body.ts';
 import type { EdgeDeps } from './deps.ts';
 import { errorResponse, JSON_TYPE } from './error-response.ts';
 import type { Decoded, Intake } from './intake.ts';
 import { bodyKind } from './media-type.ts';
-
-const encoder = new TextEncoder();
-
-const NOT_UTF8: Reject = {
-  code: 'malformed_json',
-  reason: 'the body is not UTF-8',
-  issues: [{ field: '$', message: 'the body is not UTF-8' }],
-};
 
 const refuse = (reject: Reject): Decoded => ({
   records: [],
@@ -44,14 +36,12 @@ export const createPostPin = (
     gzip: false,
   };
   const take = ({ uniqueId, line }: Accepted): Decoded => ({
-    records: [{ key: uniqueId, value: encoder.encode(line) }],
+    records: [{ key: uniqueId, value: line }],
     rejected: 0,
     answer: (receipt) => new Response(line, { headers: { 'Content-Type': JSON_TYPE, ...receiptHeaders(receipt) } }),
   });
   const decode = (body: Uint8Array): Decoded => {
-    const text = decodeUtf8(body);
-    if (text === null) return refuse(NOT_UTF8);
-    const accepted = acceptPin(text, stamp());
+    const accepted = acceptPin(body, stamp());
     return accepted.ok ? take(accepted.value) : refuse(accepted.reject);
   };
   return async (request) => {

@@ -1,7 +1,6 @@
 import { sizeOf } from './group-commit.ts';
 import type { NewRecord } from './log.ts';
-import { type FileKind, openSqliteFile, type SqliteFile } from './sqlite-file.ts';
-import { countWithin, headersOf, headersText } from './sqlite-records.ts';
+import { type FileKind, openSqliteFile, type Row, type SqliteFile } from './sqlite-file.ts';
 
 export type SpooledRecord = {
   /** Rises from record to record, and never comes twice in the life of the file. */
@@ -50,6 +49,26 @@ const statementsOf = (file: SqliteFile) => ({
   totals: file.prepare('SELECT records, bytes FROM totals'),
   addTotals: file.prepare('UPDATE totals SET records = records + ?, bytes = bytes + ?'),
 });
+
+/** Null for none. */
+const headersText = ({ headers }: NewRecord): string | null => {
+  if (headers === undefined) return null;
+  const text = JSON.stringify(headers);
+  return text === '{}' ? null : text;
+};
+
+const headersOf = (text: unknown): NonNullable<NewRecord['headers']> =>
+  text === null ? {} : (JSON.parse(text as string) as NonNullable<NewRecord['headers']>);
+
+/** How many of the next records stay within `maxBytes`, at least one: told before they are read, so that memory is bounded. */
+const countWithin = (sizes: readonly Row[], maxBytes: number): number => {
+  let bytes = 0;
+  for (const [i, [size]] of sizes.entries()) {
+    bytes += size as number;
+    if (bytes > maxBytes) return Math.max(1, i);
+  }
+  return sizes.length;
+};
 
 const toSpooled = ([id, bytes, key, headers, value]: readonly unknown[]): SpooledRecord => ({
   id: id as number,

@@ -10,6 +10,8 @@ export type FileKind = {
   readonly schemaVersion: number;
   /** FULL: a commit is on disk when it returns. NORMAL: power loss may undo the last commits, a killed process never does. */
   readonly synchronous: 'FULL' | 'NORMAL';
+  /** Of a new file; large values want large pages. (Default: SQLite's own) */
+  readonly pageBytes?: number;
   /** Fills a new file; runs in a transaction. */
   readonly create: (run: (sql: string) => void) => void;
 };
@@ -32,6 +34,9 @@ const BUSY_TIMEOUT_MS = 5000;
 const OPEN_ATTEMPTS = 50;
 const OPEN_RETRY_MS = 20;
 
+const DEFAULT_PAGE_BYTES = 4096;
+/** The write-ahead log is brought into the file whenever it is this long: a commit that does so is held up for some 20 ms. */
+const CHECKPOINT_BYTES = 8 * 1024 * 1024;
 /** A write-ahead log that a slow reader made long is cut back to this, bytes. */
 const WAL_LIMIT_BYTES = 64 * 1024 * 1024;
 
@@ -100,7 +105,9 @@ const prepareFile = (db: Database, path: string, kind: FileKind): void => {
   db.run(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}`);
   // Both looks of it at one state: between them another process may create the file, which would then seem foreign.
   const state = inTransaction(db, () => checkKind(db, path, kind), 'BEGIN');
+  if (kind.pageBytes !== undefined) db.run(`PRAGMA page_size = ${kind.pageBytes}`);
   db.run('PRAGMA journal_mode = WAL');
+  db.run(`PRAGMA wal_autocheckpoint = ${Math.round(CHECKPOINT_BYTES / (kind.pageBytes ?? DEFAULT_PAGE_BYTES))}`);
   db.run(`PRAGMA journal_size_limit = ${WAL_LIMIT_BYTES}`);
   db.run(`PRAGMA synchronous = ${kind.synchronous}`);
   if (state === 'known') return;

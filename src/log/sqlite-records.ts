@@ -1,4 +1,5 @@
 import type { Position } from '../pin/pin.ts';
+import { sizeOf } from './group-commit.ts';
 import type { LogRecord, NewRecord, PartitionState } from './log.ts';
 import { partitionOf } from './partitioner.ts';
 import { type FileKind, openSqliteFile, type Row, type SqliteFile } from './sqlite-file.ts';
@@ -15,71 +16,58 @@ export type RecordStore = {
   readonly lastTimestamp: () => number | null;
   /** Bytes of the file that are in use: what is deleted is not given back to the disk, but used again. */
   readonly usedBytes: () => number;
-  /** Timestamp of the first record kept, or null. */
-  readonly firstTimestamp: (partition: number) => number | null;
-  /** Deletes the first records of a partition that are below `beforeOffset` and older than `before`: one chunk at most. */
+  /** What retention may delete first: the offset after the first batch kept, and the time of its commit. Null when none is kept. */
+  readonly firstBatch: (partition: number) => { readonly end: number; readonly timestamp: number } | null;
+  /** Deletes the first batches of a partition that are below `beforeOffset` and older than `before`: one chunk at most. @returns batches */
   readonly expire: (partition: number, beforeOffset: number, before: number) => number;
   readonly close: () => void;
 };
 
-/** Most records and bytes deleted in one transaction: appends wait no longer than for a commit of their own. */
-const EXPIRE_RECORDS = 500;
+/** Most batches and bytes deleted in one transaction: appends wait no longer than for a commit of their own. */
+const EXPIRE_BATCHES = 500;
 const EXPIRE_BYTES = 8 * 1024 * 1024;
+/** A batch is closed before it passes this, as {@link sizeOf} counts: whoever reads one record reads its whole batch. */
+const BATCH_BYTES = 1024 * 1024;
 
 /**
- * A table a partition: appends then go to the right edge of a tree, retention eats from the left. The timestamp stands before
- * the value, so that reading it does not walk through the pages of a large value.
+ * As in Kafka, the records of a partition that came in one commit are one batch: a row a record costs half of what bulk
+ * appends reach. A table a partition: appends then go to the right edge of a tree, retention eats from the left.
+ * `keys`, `headers` (null when none of the records has any) and `sizes` are JSON arrays; `data` is the values, one after the
+ * other, and stands last, so that looking at the rest does not walk through its pages.
  * End offsets are kept, not derived: retention may have deleted every record.
  */
 const recordFile = (partitions: number): FileKind => ({
   what: 'record',
   applicationId: 0x70_66_6c_01,
-  schemaVersion: 1,
+  schemaVersion: 2,
   synchronous: 'FULL',
+  pageBytes: 16_384,
   create: (run) => {
     run(`CREATE TABLE partitions (
       partition INTEGER PRIMARY KEY, start_offset INTEGER NOT NULL, end_offset INTEGER NOT NULL, last_timestamp INTEGER)`);
     for (let partition = 0; partition < partitions; partition++) {
       run(`INSERT INTO partitions VALUES (${partition}, 0, 0, NULL)`);
-      run(`CREATE TABLE records_${partition} (
-        offset INTEGER PRIMARY KEY, timestamp INTEGER NOT NULL, key TEXT NOT NULL, headers TEXT, value BLOB NOT NULL)`);
+      run(`CREATE TABLE batches_${partition} (
+        first_offset INTEGER PRIMARY KEY, records INTEGER NOT NULL, timestamp INTEGER NOT NULL,
+        keys TEXT NOT NULL, headers TEXT, sizes TEXT NOT NULL, data BLOB NOT NULL)`);
     }
   },
 });
 
 const NO_HEADERS: Readonly<Record<string, string>> = Object.freeze({});
 
-/** What {@link headersText} wrote. */
-export const headersOf = (text: unknown): Readonly<Record<string, string>> =>
-  text === null ? NO_HEADERS : (JSON.parse(text as string) as Record<string, string>);
-
-const toRecord = (partition: number, row: Row): LogRecord => ({
-  partition,
-  offset: row[0] as number,
-  timestamp: row[1] as number,
-  key: row[2] as string,
-  headers: headersOf(row[3]),
-  value: row[4] as Uint8Array,
-});
-
-/** Headers as a column holds them: null for none. */
-export const headersText = ({ headers }: NewRecord): string | null => {
-  if (headers === undefined) return null;
-  const text = JSON.stringify(headers);
-  return text === '{}' ? null : text;
-};
-
 const partitionStatements = (file: SqliteFile, partition: number) => ({
-  insert: file.prepare(`INSERT INTO records_${partition} VALUES (?, ?, ?, ?, ?)`),
-  sizes: file.prepare(`SELECT length(value) FROM records_${partition} WHERE offset >= ? ORDER BY offset LIMIT ?`),
-  read: file.prepare(
-    `SELECT offset, timestamp, key, headers, value FROM records_${partition} WHERE offset >= ? ORDER BY offset LIMIT ?`,
+  insert: file.prepare(`INSERT INTO batches_${partition} VALUES (?, ?, ?, ?, ?, ?, ?)`),
+  /** The batch that holds an offset, or the next one. */
+  read: file.prepare(`SELECT first_offset, timestamp, keys, headers, sizes, data FROM batches_${partition}
+    WHERE first_offset >= coalesce((SELECT max(first_offset) FROM batches_${partition} WHERE first_offset <= ?1), ?1)
+      AND first_offset + records > ?1 ORDER BY first_offset LIMIT 1`),
+  first: file.prepare(
+    `SELECT first_offset + records, timestamp FROM batches_${partition} ORDER BY first_offset LIMIT 1`,
   ),
-  first: file.prepare(`SELECT timestamp FROM records_${partition} ORDER BY offset LIMIT 1`),
-  oldest: file.prepare(
-    `SELECT offset, timestamp, length(value) FROM records_${partition} WHERE offset < ? ORDER BY offset LIMIT ${EXPIRE_RECORDS}`,
-  ),
-  expire: file.prepare(`DELETE FROM records_${partition} WHERE offset < ?`),
+  oldest: file.prepare(`SELECT first_offset + records, timestamp, length(data) FROM batches_${partition}
+    WHERE first_offset + records <= ? ORDER BY first_offset LIMIT ${EXPIRE_BATCHES}`),
+  expire: file.prepare(`DELETE FROM batches_${partition} WHERE first_offset < ?`),
 });
 
 const topicStatements = (file: SqliteFile) => ({
@@ -116,43 +104,114 @@ const statesOf = (statements: Statements): readonly PartitionState[] =>
     end: end as number,
   }));
 
+/** Records in the order of their offsets, cut where a batch is full. */
+const inBatches = (records: readonly NewRecord[]): readonly (readonly NewRecord[])[] => {
+  const batches: NewRecord[][] = [];
+  let bytes = BATCH_BYTES;
+  for (const record of records) {
+    const size = sizeOf(record);
+    if (bytes + size > BATCH_BYTES) {
+      batches.push([]);
+      bytes = 0;
+    }
+    bytes += size;
+    batches.at(-1)?.push(record);
+  }
+  return batches;
+};
+
+/** @returns the offset after the last of `records` */
+const insertRecords = (
+  { insert }: ReturnType<typeof partitionStatements>,
+  start: number,
+  timestamp: number,
+  records: readonly NewRecord[],
+): number => {
+  let offset = start;
+  for (const batch of inBatches(records)) {
+    const keys = JSON.stringify(batch.map(({ key }) => key));
+    const headers = batch.some((record) => record.headers !== undefined)
+      ? JSON.stringify(batch.map((record) => record.headers ?? null))
+      : null;
+    const values = batch.map(({ value }) => value);
+    const sizes = JSON.stringify(values.map((value) => value.byteLength));
+    insert.run(offset, batch.length, timestamp, keys, headers, sizes, Buffer.concat(values));
+    offset += batch.length;
+  }
+  return offset;
+};
+
 const appendCalls = (statements: Statements, calls: readonly (readonly NewRecord[])[], timestamp: number) => {
   // Read inside the transaction: another process may have appended since.
-  const ends = statesOf(statements).map((state) => state.end);
-  const touched = new Set<number>();
+  const states = statesOf(statements);
+  const added = states.map((): NewRecord[] => []);
   const positions = calls.map((records) =>
     records.map((record): Position => {
-      const partition = partitionOf(record.key, ends.length);
-      const offset = ends[partition] as number;
-      statements.of(partition).insert.run(offset, timestamp, record.key, headersText(record), record.value);
-      ends[partition] = offset + 1;
-      touched.add(partition);
-      return { partition, offset };
+      const partition = partitionOf(record.key, states.length);
+      const ofPartition = added[partition] as NewRecord[];
+      return { partition, offset: (states[partition] as PartitionState).end + ofPartition.push(record) - 1 };
     }),
   );
-  for (const partition of touched) statements.setEnd.run(ends[partition] as number, timestamp, partition);
+  for (const { partition, end } of states) {
+    const records = added[partition] as NewRecord[];
+    if (records.length === 0) continue;
+    statements.setEnd.run(insertRecords(statements.of(partition), end, timestamp, records), timestamp, partition);
+  }
   return positions;
 };
 
-/** How many of the next records stay within `maxBytes`, at least one: told before they are read, so that memory is bounded. */
-export const countWithin = (sizes: readonly Row[], maxBytes: number): number => {
-  let bytes = 0;
-  for (const [i, [size]] of sizes.entries()) {
-    bytes += size as number;
-    if (bytes > maxBytes) return Math.max(1, i);
-  }
-  return sizes.length;
+const recordsOf = (partition: number, row: Row): readonly LogRecord[] => {
+  const [first, timestamp, keysText, headersText, sizesText, data] = row;
+  const keys = JSON.parse(keysText as string) as readonly string[];
+  const sizes = JSON.parse(sizesText as string) as readonly number[];
+  const headers =
+    headersText === null ? null : (JSON.parse(headersText as string) as readonly (LogRecord['headers'] | null)[]);
+  let at = 0;
+  return keys.map((key, i) => {
+    const start = at;
+    at += sizes[i] as number;
+    return {
+      partition,
+      offset: (first as number) + i,
+      timestamp: timestamp as number,
+      key,
+      headers: headers?.[i] ?? NO_HEADERS,
+      value: (data as Uint8Array).subarray(start, at),
+    };
+  });
 };
 
+const readRecords = (
+  { read }: ReturnType<typeof partitionStatements>,
+  from: Position,
+  maxRecords: number,
+  maxBytes: number,
+): readonly LogRecord[] => {
+  const records: LogRecord[] = [];
+  let bytes = 0;
+  for (let next = from.offset; ; ) {
+    const row = read.values(next)[0];
+    if (row === undefined) return records;
+    for (const record of recordsOf(from.partition, row)) {
+      if (record.offset < next) continue;
+      bytes += record.value.byteLength;
+      if (records.length === maxRecords || (bytes > maxBytes && records.length > 0)) return records;
+      records.push(record);
+      next = record.offset + 1;
+    }
+  }
+};
+
+/** Whole batches only: one that holds a single record that is still needed stays. */
 const expireChunk = (statements: Statements, partition: number, beforeOffset: number, before: number): number => {
   const { oldest, expire } = statements.of(partition);
   let deleted = 0;
   let bytes = 0;
   let start = 0;
-  for (const [offset, timestamp, size] of oldest.values(beforeOffset)) {
+  for (const [end, timestamp, size] of oldest.values(beforeOffset)) {
     if ((timestamp as number) >= before || bytes > EXPIRE_BYTES) break;
     bytes += size as number;
-    start = (offset as number) + 1;
+    start = end as number;
     deleted += 1;
   }
   if (deleted === 0) return 0;
@@ -175,15 +234,15 @@ export const openRecordStore = async (path: string, partitions: number): Promise
     partitionCount: reading(() => statesOf(statements).length),
     append: (calls, timestamp) => transaction(() => appendCalls(statements, calls, timestamp)),
     states: () => reading(() => statesOf(statements)),
-    read: ({ partition, offset }, maxRecords, maxBytes) =>
-      reading(() => {
-        const { sizes, read } = statements.of(partition);
-        const count = countWithin(sizes.values(offset, maxRecords), maxBytes);
-        return count === 0 ? [] : read.values(offset, count).map((row) => toRecord(partition, row));
-      }),
+    read: (from, maxRecords, maxBytes) =>
+      reading(() => readRecords(statements.of(from.partition), from, maxRecords, maxBytes)),
     lastTimestamp: () => reading(() => first(statements.lastTimestamp.values())),
     usedBytes: () => reading(() => first(statements.used.values()) ?? 0),
-    firstTimestamp: (partition) => reading(() => first(statements.of(partition).first.values())),
+    firstBatch: (partition) =>
+      reading(() => {
+        const row = statements.of(partition).first.values()[0];
+        return row === undefined ? null : { end: row[0] as number, timestamp: row[1] as number };
+      }),
     expire: (partition, beforeOffset, before) =>
       transaction(() => expireChunk(statements, partition, beforeOffset, before)),
     close: file.close,

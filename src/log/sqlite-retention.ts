@@ -19,20 +19,20 @@ export type RetentionOptions = {
 const HOUR_MS = 3_600_000;
 /** Between looks when there was nothing to delete, milliseconds. */
 const LOOK_MS = 10_000;
-/** Between chunks while there is more, milliseconds: appends go first, and 500 records a chunk still outrun them. */
+/** Between chunks while there is more, milliseconds: appends go first, and 500 batches a chunk still outrun them. */
 const CHUNK_PAUSE_MS = 10;
 
 /**
- * Deletes one chunk of records that are too old or too many and that every known group has committed.
- * @returns how many records were deleted; 0 when there is nothing more to do
+ * Deletes one chunk of batches that are too old or too many and that every known group has committed to their end.
+ * @returns how many batches were deleted; 0 when there is nothing more to do
  */
 export const retentionStep = (options: Omit<RetentionOptions, 'logger' | 'topic'>): number => {
   const { records, groups, knownGroups, retentionHours, retentionBytes, clock } = options;
   const commits = knownGroups.map((group) => groups.committed(group));
   const candidates = records.states().flatMap(({ partition, start, end }) => {
     const floor = Math.min(end, ...commits.map((committed) => committed.get(partition) ?? 0));
-    const timestamp = floor > start ? records.firstTimestamp(partition) : null;
-    return timestamp === null ? [] : [{ partition, floor, timestamp }];
+    const first = floor > start ? records.firstBatch(partition) : null;
+    return first === null || first.end > floor ? [] : [{ partition, floor, timestamp: first.timestamp }];
   });
   const oldest = candidates.sort((a, b) => a.timestamp - b.timestamp)[0];
   if (oldest === undefined) return 0;

@@ -18,12 +18,13 @@ const RETENTION_HOURS = 2;
 const HOUR_MS = 3_600_000;
 const SESSION_MS = 1000;
 
-type ModelRecord = { readonly value: string; readonly timestamp: number };
+type ModelRecord = { readonly value: string; readonly timestamp: number; readonly commit: number };
 type Model = {
   readonly records: ModelRecord[][];
   readonly starts: number[];
   readonly committed: Map<number, number>;
   now: number;
+  commits: number;
 };
 type Real = { readonly dir: string; readonly handles: PinLog[]; readonly clock: { now: () => number } };
 type LogCommand = fc.AsyncCommand<Model, Real>;
@@ -69,18 +70,19 @@ const command = (name: string, run: (model: Model, real: Real) => Promise<void>)
   toString: () => name,
 });
 
-/** Several calls at once, each with several keys. */
+/** Several calls at once, each with several keys; they share one commit. */
 const appendCalls = (calls: readonly (readonly string[])[]) =>
   command(`append(${JSON.stringify(calls)})`, async (model, real) => {
     const values = calls.map((keys, call) => keys.map((key, i) => `${key}:${call}:${i}`));
     const answers = await Promise.all(
       calls.map((keys, call) => current(real).append(keys.map((key, i) => recordOf(key, values[call]?.[i] ?? '')))),
     );
+    const commit = ++model.commits;
     const expected = calls.map((keys, call) =>
       keys.map((key, i) => {
         const partition = partitionOf(key, PARTITIONS);
         const offset =
-          (model.records[partition]?.push({ value: values[call]?.[i] ?? '', timestamp: model.now }) ?? 0) - 1;
+          (model.records[partition]?.push({ value: values[call]?.[i] ?? '', timestamp: model.now, commit }) ?? 0) - 1;
         return { partition, offset };
       }),
     );
@@ -130,6 +132,8 @@ const retain = command('retention', async (model, real) => {
     const floor = model.committed.get(partition) ?? 0;
     let start = startOf(model, partition);
     while (start < floor && (list[start]?.timestamp ?? cutoff) < cutoff) start += 1;
+    // Records of one commit go together.
+    while (start > startOf(model, partition) && list[start]?.commit === list[start - 1]?.commit) start -= 1;
     model.starts[partition] = start;
   }
 });
@@ -162,6 +166,7 @@ const runModel = async (sequence: Iterable<LogCommand>) => {
     starts: Array.from({ length: PARTITIONS }, () => 0),
     committed: new Map(),
     now: Date.UTC(2026, 0, 1),
+    commits: 0,
   };
   const real: Real = { dir, handles: [], clock: { now: () => model.now } };
   await openHandle(real);

@@ -157,13 +157,13 @@ describe('start offsets', () => {
 
 type Retained = Awaited<ReturnType<typeof openRetained>>;
 
-/** A log with its stores at hand, to run retention step by step; one partition, a clock that is moved. */
-const openRetained = async (dir: string) => {
+/** A log with its stores at hand, to run retention step by step; a clock that is moved. */
+const openRetained = async (dir: string, partitions = 1) => {
   const time = { now: Date.UTC(2026, 0, 1) };
   const clock = { now: () => time.now };
-  const log = await openSqliteLog({ ...DEFAULTS, dir, partitions: 1, clock });
-  const records = await openRecordStore(path(dir, 'log-pins.db'), 1);
-  const groups = await openGroupStore(path(dir, 'log-pins.groups.db'), 1, DEFAULTS.sessionTimeoutMs);
+  const log = await openSqliteLog({ ...DEFAULTS, dir, partitions, clock });
+  const records = await openRecordStore(path(dir, 'log-pins.db'), partitions);
+  const groups = await openGroupStore(path(dir, 'log-pins.groups.db'), partitions, DEFAULTS.sessionTimeoutMs);
   return { log, records, groups, clock, time };
 };
 
@@ -179,10 +179,10 @@ const closeRetained = async ({ log, records, groups }: Retained) => {
   groups.close();
 };
 
-const commitTo = async (log: PinLog, group: string, nextOffset: number) => {
+const commitTo = async (log: PinLog, group: string, nextOffset: number, partition = 0) => {
   const member = join(log, { group });
-  await until('it is assigned', () => member.owned.has(0));
-  await member.consumer.commit(0, nextOffset);
+  await until('it is assigned', () => member.owned.has(partition));
+  await member.consumer.commit(partition, nextOffset);
   await member.consumer.close();
 };
 
@@ -195,7 +195,7 @@ describe('retention', () => {
     inFolder(async (dir) => {
       const retained = await openRetained(dir);
       const { log, time } = retained;
-      await log.append(many(2000, 10));
+      for (let i = 0; i < 2000; i++) await log.append(many(1, 10));
       time.now += 2 * HOUR_MS;
       await log.append(many(100, 10));
 
@@ -207,6 +207,25 @@ describe('retention', () => {
       await commitTo(log, 'archive', 2100);
       retain(retained, 2 ** 40, ['archive', 'stream']);
       expect(await log.partitions()).toEqual([{ partition: 0, start: 2000, end: 2100 }]);
+      await closeRetained(retained);
+    }),
+  );
+
+  test(
+    'a commit within a batch keeps the whole batch, and what is old in other partitions goes nevertheless',
+    inFolder(async (dir) => {
+      const retained = await openRetained(dir, 2);
+      const { log, time } = retained;
+      await log.append(many(100, 10));
+      time.now += 2 * HOUR_MS;
+      await log.append(many(100, 10));
+      const [ended, begun] = (await log.partitions()).map(({ end }) => end) as [number, number];
+      await commitTo(log, 'archive', 1, 0);
+      await commitTo(log, 'archive', begun, 1);
+      retain(retained, 2 ** 40, ['archive']);
+      const [first, second] = await log.partitions();
+      expect(first).toEqual({ partition: 0, start: 0, end: ended });
+      expect(second?.start).toBeWithin(1, begun);
       await closeRetained(retained);
     }),
   );

@@ -17,10 +17,13 @@ const fixture = (await Bun.file(new URL('../../test/fixtures/pins.ndjson', impor
 /** The seed's pin with more members, as text, so that the spelling is the test's own. */
 const seedWith = (members: string): string => `${seedText.slice(0, -1)},${members}}`;
 
+const encoder = new TextEncoder();
+const acceptText = (text: string, at = AT) => acceptPin(encoder.encode(text), at);
+
 const lineOf = (text: string, at = AT): string => {
-  const accepted = acceptPin(text, at);
+  const accepted = acceptText(text, at);
   if (!accepted.ok) throw new Error(accepted.reject.reason);
-  return accepted.value.line;
+  return new TextDecoder().decode(accepted.value.line);
 };
 
 const rejectOf = (result: { readonly ok: boolean }): Reject => {
@@ -46,10 +49,9 @@ const unknownName = fc.string().filter((name) => ![...PIN_FIELDS, 'received_at',
 
 describe('acceptPin', () => {
   test('the line is what was sent, and the stamp', () => {
-    expect(acceptPin(seedText, AT)).toEqual({
-      ok: true,
-      value: { uniqueId: seedPin.unique_id, line: `${seedText.slice(0, -1)},"received_at":"${STAMP}"}` },
-    });
+    const accepted = acceptText(seedText);
+    expect(accepted.ok && accepted.value.uniqueId).toBe(seedPin.unique_id);
+    expect(lineOf(seedText)).toBe(`${seedText.slice(0, -1)},"received_at":"${STAMP}"}`);
   });
 
   const spellings = [
@@ -97,9 +99,9 @@ describe('acceptPin', () => {
 
   test('an upper-case id is the same identity; the line keeps its spelling', () => {
     const sent = seedText.replace(seedPin.unique_id, seedPin.unique_id.toUpperCase());
-    const accepted = acceptPin(sent, AT);
+    const accepted = acceptText(sent);
     expect(accepted.ok && accepted.value.uniqueId).toBe(seedPin.unique_id);
-    expect(accepted.ok && accepted.value.line).toContain(seedPin.unique_id.toUpperCase());
+    expect(lineOf(sent)).toContain(seedPin.unique_id.toUpperCase());
     const decoded = decodeRecord(lineOf(sent), 0);
     expect(decoded.ok && decoded.value.unique_id).toBe(seedPin.unique_id);
   });
@@ -113,10 +115,21 @@ describe('acceptPin', () => {
     }
   });
 
+  test('a byte order mark before the pin is left out', () => {
+    expect(lineOf(`\uFEFF${seedText}`)).toBe(lineOf(seedText));
+  });
+
+  test('bytes that are no UTF-8 are rejected', () => {
+    expect(rejectOf(acceptPin(Uint8Array.of(0x7b, 0xff, 0x7d), AT))).toMatchObject({
+      code: 'malformed_json',
+      reason: 'the body is not UTF-8',
+    });
+  });
+
   test('text is a parsed value and its text in one', () => {
     const { index: _, ...without } = seedPin;
-    expect(acceptParsedPin(seedPin, seedText, AT)).toEqual(acceptPin(seedText, AT));
-    expect(acceptParsedPin(without, JSON.stringify(without), AT)).toEqual(acceptPin(JSON.stringify(without), AT));
+    expect(acceptParsedPin(seedPin, seedText, AT)).toEqual(acceptText(seedText));
+    expect(acceptParsedPin(without, JSON.stringify(without), AT)).toEqual(acceptText(JSON.stringify(without)));
   });
 
   const notJson = [
@@ -133,7 +146,7 @@ describe('acceptPin', () => {
   ];
   for (const text of notJson) {
     test(`is not JSON: ${JSON.stringify(text).slice(0, 40)}`, () => {
-      const reject = rejectOf(acceptPin(text, AT));
+      const reject = rejectOf(acceptText(text));
       expect(reject.code).toBe('malformed_json');
       expect(reject.reason).toStartWith('the body is not JSON: ');
       expect(reject.issues).toEqual([{ field: '$', message: reject.reason }]);
@@ -142,7 +155,7 @@ describe('acceptPin', () => {
 
   for (const text of ['null', '[]', `[${seedText}]`, '"pin"', '5', 'true']) {
     test(`is JSON and no pin: ${text.slice(0, 20)}`, () => {
-      expect(rejectOf(acceptPin(text, AT))).toEqual({
+      expect(rejectOf(acceptText(text))).toEqual({
         code: 'invalid_pin',
         reason: '$ should be a JSON object with the fields of a pin',
         issues: [{ field: '$', message: 'should be a JSON object with the fields of a pin' }],
@@ -152,7 +165,7 @@ describe('acceptPin', () => {
 
   test('every wrong field is named, with what it should be', () => {
     const { title: _, ...rest } = seedPin;
-    expect(rejectOf(acceptPin(JSON.stringify({ ...rest, index: '7', unique_id: 'x', category: 5 }), AT))).toEqual({
+    expect(rejectOf(acceptText(JSON.stringify({ ...rest, index: '7', unique_id: 'x', category: 5 })))).toEqual({
       code: 'invalid_pin',
       reason:
         'category should be a string or null; index should be an integer from -2147483648 to 2147483647; ' +
@@ -168,7 +181,7 @@ describe('acceptPin', () => {
 
   for (const index of ['1.5', '2147483648', '-2147483649', '1e400', '1e10']) {
     test(`index ${index} is refused once, in words that fit`, () => {
-      const { issues } = rejectOf(acceptPin(seedText.replace('"index":7528', `"index":${index}`), AT));
+      const { issues } = rejectOf(acceptText(seedText.replace('"index":7528', `"index":${index}`)));
       expect(issues).toEqual([{ field: 'index', message: 'should be an integer from -2147483648 to 2147483647' }]);
     });
   }
@@ -176,7 +189,7 @@ describe('acceptPin', () => {
   test('property: any text at all is accepted or rejected, never thrown over', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.json()), (text) => {
-        expect(rejectOf(acceptPin(text, AT)).issues.length).toBeGreaterThan(0);
+        expect(rejectOf(acceptText(text)).issues.length).toBeGreaterThan(0);
       }),
     );
   });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { formatMicros, parseMicros } from './timestamp.ts';
+import { formatMicros, parseMicros, STAMP_BYTES, writeMicros } from './timestamp.ts';
 
 /** Exact microseconds reach from 1684 to 2255. */
 const micros = fc.maxSafeInteger();
@@ -21,6 +21,21 @@ describe('formatMicros', () => {
       expect(parseMicros(text)).toBe(value);
     });
   }
+});
+
+describe('writeMicros', () => {
+  test('property: writes what formatMicros gives, and nothing beside it', () => {
+    const near = fc.integer({ min: -3_000_000, max: 3_000_000 });
+    fc.assert(
+      fc.property(fc.maxSafeInteger(), fc.array(near), fc.nat(5), (start, steps, at) => {
+        for (const value of [start, ...steps.map((step) => 1_767_225_600_000_000 + step), start]) {
+          const target = new Uint8Array(STAMP_BYTES + 5).fill(0x2e);
+          writeMicros(target, at, value);
+          expect(new TextDecoder().decode(target)).toBe(`${'.'.repeat(at)}${formatMicros(value)}${'.'.repeat(5 - at)}`);
+        }
+      }),
+    );
+  });
 });
 
 describe('parseMicros', () => {

@@ -18,6 +18,28 @@ export const formatMicros = (micros: number): string => {
   return `${lastFormatted.text}${String(micros - second * 1_000_000).padStart(6, '0')}Z`;
 };
 
+/** Bytes of {@link formatMicros}'s text, for the years 1000 to 9999. */
+export const STAMP_BYTES = 27;
+
+const ZERO = 0x30;
+/** The last written stamp: from one to the next mostly its six last digits change. */
+const written = { second: Number.NaN, bytes: new Uint8Array(STAMP_BYTES) };
+
+/** Writes {@link formatMicros}'s text as ASCII to `target` from `at` on: several times as fast as making a text and encoding it. */
+export const writeMicros = (target: Uint8Array, at: number, micros: number): void => {
+  const second = Math.floor(micros / 1_000_000);
+  if (second !== written.second) {
+    new TextEncoder().encodeInto(formatMicros(micros), written.bytes);
+    written.second = second;
+  }
+  let rest = micros - second * 1_000_000;
+  for (let digit = STAMP_BYTES - 2; digit > STAMP_BYTES - 8; digit--) {
+    written.bytes[digit] = ZERO + (rest % 10);
+    rest = Math.floor(rest / 10);
+  }
+  target.set(written.bytes, at);
+};
+
 /** "2026-11-23T18:01:" → milliseconds since the Unix epoch; null for a day or hour that does not exist. */
 const parseMinute = (minute: string): number | null => {
   if (minute === lastParsed.minute) return lastParsed.millis;
