@@ -13,7 +13,7 @@ const FETCH_BYTES = 4 * 1024 * 1024;
 const FETCH_WAIT_MS = 100;
 
 /** For what passes by itself, such as the first moments of a new topic, which kafkajs retries in some calls and not in others. */
-const PASSING = { attempts: 6, baseMs: 50, maxMs: 500 } as const;
+const PASSING = { attempts: 10, baseMs: 50, maxMs: 500 } as const;
 
 type FetchAnswer = {
   readonly responses: readonly {
