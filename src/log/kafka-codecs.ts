@@ -7,6 +7,8 @@ import { uncompressSync } from 'snappy';
  * in any of them (gzip is kafkajs' own).
  */
 const ZSTD_LEVEL = 1;
+/** From this size on another thread compresses, bytes: below it the way there and back costs more than the work. */
+const OFF_THREAD_BYTES = 64 * 1024;
 
 /** What kafkajs hands over to be compressed. */
 type Encoded = { readonly buffer: Buffer };
@@ -39,7 +41,10 @@ export const decompressSnappy = (bytes: Buffer): Buffer => {
 /** Tells kafkajs, whose table of codecs is one for the process. Idempotent. */
 export const registerCodecs = (): void => {
   CompressionCodecs[CompressionTypes.ZSTD] = () => ({
-    compress: async ({ buffer }: Encoded) => Bun.zstdCompressSync(buffer, { level: ZSTD_LEVEL }),
+    compress: async ({ buffer }: Encoded) =>
+      buffer.length < OFF_THREAD_BYTES
+        ? Bun.zstdCompressSync(buffer, { level: ZSTD_LEVEL })
+        : Bun.zstdCompress(buffer, { level: ZSTD_LEVEL }),
     decompress: async (bytes: Buffer) => Bun.zstdDecompressSync(bytes),
   });
   CompressionCodecs[CompressionTypes.LZ4] = () => ({
