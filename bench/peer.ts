@@ -5,7 +5,7 @@ import { join } from 'node:path';
 /** Redpanda Connect beside us, on the same servers in the same run: bench/README.md says how to get it. */
 const binary = process.env.RPCONNECT;
 
-export type Peer = { readonly stop: () => Promise<void> };
+export type Peer = { readonly pid: number; readonly stop: () => Promise<void> };
 
 export const hasPeer = binary !== undefined;
 
@@ -16,6 +16,7 @@ export const startPeer = (config: object): Peer => {
   writeFileSync(file, JSON.stringify({ http: { enabled: false }, logger: { level: 'ERROR' }, ...config }));
   const child = Bun.spawn([binary, 'run', file], { stdout: 'inherit', stderr: 'inherit' });
   return {
+    pid: child.pid,
     stop: async () => {
       child.kill();
       await child.exited;

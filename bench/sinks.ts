@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { Client } from 'cassandra-driver';
-import postgresJs from 'postgres';
 import { archivePartitions, listManifest } from '../src/blob/archive.ts';
 import { readArchiveObject } from '../src/blob/archive-object.ts';
 import { openBlobStore } from '../src/blob/open.ts';
@@ -17,11 +16,10 @@ import { eventually, runCommand, startWorkers } from '../test/e2e/program.ts';
 import { freshBucket, freshDatabase, freshKeyspace, freshName } from '../test/servers/fresh.ts';
 import { bucketClient } from '../test/servers/s3.ts';
 import { testServer } from '../test/servers/servers.ts';
-import { hasPeer, PEER_TABLE, postgresConfig, s3Config, startPeer } from './peer.ts';
+import { hasPeer, s3Config, startPeer } from './peer.ts';
 
 /**
- * Claims, on real servers: log → S3 gzip at four times Redpanda Connect's pins a second; log → Postgres, cleaned, at three times its rows and at half of a
- * plain COPY of the same rows; archive → Cassandra, cleaned, as fast as the driver in a bare loop of small batches. Each time is from the start of a
+ * Claims, on real servers: log → S3 gzip at four times Redpanda Connect's pins a second; archive → Cassandra, cleaned, as fast as the driver in a bare loop of small batches. Each time is from the start of a
  * process to the last pin's arrival.
  */
 const PINS = 200_000;
@@ -56,7 +54,6 @@ const env: Record<string, string> = {
 };
 const config = readConfig(env);
 const brokers = config.KAFKA_BROKERS as string[];
-const sql = postgresJs(database.url, { max: 1, onnotice: () => {} });
 
 const load = async () => {
   const log = await openLog(config, { logger: createLogger('warn', 'bench') });
@@ -79,20 +76,6 @@ const timed = async (
   const rate = PINS / ((performance.now() - at) / 1000);
   await process.stop();
   return rate;
-};
-
-const countRows = async (table: string) =>
-  Number((await sql`select count(*) as n from ${sql(table)}`.catch(() => [{ n: 0 }]))[0]?.n);
-
-const copyRate = async () => {
-  const file = join(dir, 'pins.copy');
-  const psql = (command: string) =>
-    Bun.spawn(['psql', database.url, '-qc', command], { stdout: 'inherit', stderr: 'inherit' }).exited;
-  await psql(`\\copy pins to '${file}'`);
-  await sql`create table pins_copy (like pins including all)`;
-  const at = performance.now();
-  await psql(`\\copy pins_copy from '${file}'`);
-  return PINS / ((performance.now() - at) / 1000);
 };
 
 const archived = async () => {
@@ -183,20 +166,6 @@ const report = (what: string, ours: number, others: readonly (readonly [string, 
 
 try {
   await load();
-  const stream = await timed(work({ WORKERS_STREAM: '1' }), () => countRows('pins'));
-  const copy = await copyRate();
-  await sql.unsafe(PEER_TABLE);
-  const peerStream = hasPeer
-    ? await timed(
-        () => startPeer(postgresConfig(brokers, env.PIN_TOPIC as string, `${database.url}?sslmode=disable`)),
-        () => countRows('peer_pins'),
-      )
-    : null;
-  report('log → Postgres, cleaned', stream, [
-    ['COPY of the same rows', copy],
-    ...(peerStream === null ? [] : [['Redpanda Connect', peerStream] as const]),
-  ]);
-
   const archive = await timed(work({ WORKERS_ARCHIVE: '1' }), archived);
   const peerArchive = hasPeer
     ? await timed(() => startPeer(s3Config(brokers, env.PIN_TOPIC as string, env)), peerObjects)
@@ -210,7 +179,6 @@ try {
   if (cleaned.code !== 0) throw new Error(cleaned.stderr + cleaned.stdout);
   report('archive → Cassandra, cleaned', clean, [['the driver alone, batches of 30', await bareCassandra()]]);
 } finally {
-  await sql.end();
   await database.drop();
   rmSync(dir, { recursive: true, force: true });
 }

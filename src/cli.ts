@@ -80,16 +80,44 @@ program
 
 program
   .command('clean')
-  .description('one batch run now')
+  .description('one batch run now; with --from and --to a backfill, with --rebuild all of it anew')
+  .option('--from <day>', 'first day (2026-11-01) or hour (2026-11-01T18) of a backfill, UTC')
+  .option('--to <day>', 'last day or hour of it')
+  .option('--store <name>', 'only this pin store: scylla, cassandra or embedded')
+  .option('--dry-run', 'read and clean the days, write nothing, say what would be done')
+  .option('--rebuild', 'every row from the archive anew, then remove what is in no object; readers see no gap')
   .addOption(format())
   .action((options) => finish(import('./commands/clean.ts').then((m) => m.clean(options))));
 
-program
-  .command('runs')
-  .description('the newest batch runs')
-  .option('--limit <runs>', 'how many', wholeNumber, 20)
+const limit = (fallback: number) => new Option('--limit <rows>', 'how many').argParser(wholeNumber).default(fallback);
+const runs = program.command('runs').description('the batch runs: what they did, what is late, pause and resume');
+runs
+  .command('list', { isDefault: true })
+  .description('the newest runs')
+  .addOption(limit(20))
   .addOption(format())
   .action((options) => finish(import('./commands/runs.ts').then((m) => m.runs(options))));
+runs
+  .command('show')
+  .description('one run: each object and store, and what cleaning met')
+  .argument('<id>', 'of the run', wholeNumber)
+  .addOption(limit(1000))
+  .addOption(format())
+  .action((id, options) => finish(import('./commands/runs.ts').then((m) => m.showRun(id, options))));
+runs
+  .command('alerts')
+  .description('what is late or was: missed and long runs, objects that wait')
+  .addOption(limit(20))
+  .addOption(format())
+  .action((options) => finish(import('./commands/runs.ts').then((m) => m.showAlerts(options))));
+runs
+  .command('pause')
+  .description('no run begins by itself any more, in any process')
+  .action(() => finish(import('./commands/runs.ts').then((m) => m.pauseRuns(true))));
+runs
+  .command('resume')
+  .description('runs begin by themselves again')
+  .action(() => finish(import('./commands/runs.ts').then((m) => m.pauseRuns(false))));
 
 const dlq = program.command('dlq').description('the dead letter queue: what could not be handled, and why');
 dlq
@@ -109,13 +137,13 @@ dlq
   .argument('[ids...]')
   .option('--all', 'every open letter')
   .option('--with <file>', 'send the text of this file in place of the record (one id only)')
-  .action((ids, options) => finish(import('./commands/dlq.ts').then((m) => m.retryLetters(ids, options))));
+  .action((ids, options) => finish(import('./commands/dlq.ts').then((m) => m.retry(ids, options))));
 dlq
   .command('drop')
   .description('mark letters as dealt with')
   .argument('[ids...]')
   .option('--all', 'every open letter')
-  .action((ids, options) => finish(import('./commands/dlq.ts').then((m) => m.dropLetters(ids, options))));
+  .action((ids, options) => finish(import('./commands/dlq.ts').then((m) => m.drop(ids, options))));
 
 program
   .command('migrate')
@@ -140,6 +168,18 @@ program
   .option('--wait <seconds>', 'ask again until they are equal, at most so long', wholeNumber, 0)
   .addOption(format())
   .action((options) => finish(import('./commands/reconcile.ts').then((m) => m.reconcileNow(options))));
+
+program
+  .command('chaos')
+  .description(
+    'injure the running program while pins flow, and count what is lost; on embedded parts, or the servers that are set',
+  )
+  .option('--pins <pins>', 'how many to post', wholeNumber, 50_000)
+  .option('--seconds <seconds>', 'over how long', positiveNumber, 60)
+  .option('--seed <number>', 'same seed, same pins and same order of faults', wholeNumber, 1)
+  .option('--out <file>', 'also write the report to this Markdown file')
+  .addOption(format())
+  .action((options) => finish(import('./commands/chaos.ts').then((m) => m.chaos(options))));
 
 try {
   await program.parseAsync();

@@ -159,7 +159,7 @@ describe('secrets', () => {
   const SECRET = 'hunter2-never-shown';
 
   test('those that look like secrets are marked as such', () => {
-    const looks = NAMES.filter((name) => /PASSWORD|SECRET|ACCESS_KEY|API_KEYS|DATABASE_URL/.test(name));
+    const looks = NAMES.filter((name) => /PASSWORD|SECRET|ACCESS_KEY|API_KEYS|DATABASE_URL|OTLP_HEADERS/.test(name));
     expect(SECRETS.toSorted()).toEqual(looks.toSorted());
   });
 

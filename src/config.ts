@@ -38,6 +38,18 @@ const list = z
   .string()
   .transform((v) => v.split(',').flatMap((item) => item.trim() || []))
   .refine((items) => items.length > 0, { error: 'should have at least one entry' });
+const share = z
+  .string()
+  .regex(/^\d*\.?\d+$/, { error: 'should be a number from 0 to 1' })
+  .transform(Number)
+  .pipe(z.number().max(1, { error: 'should be at most 1' }));
+const namedValues = list
+  .refine((items) => items.every((item) => /^[^=\s]+=.+$/.test(item)), {
+    error: 'should be name=value, or several with commas between',
+  })
+  .transform((items) =>
+    Object.fromEntries(items.map((item) => [item.slice(0, item.indexOf('=')), item.slice(item.indexOf('=') + 1)])),
+  );
 const brokers = list.refine((items) => items.every((item) => /^[^\s/]+:\d{1,5}$/.test(item)), {
   error: 'should be host:port, or several with commas between',
 });
@@ -56,11 +68,33 @@ const GIB = 1024 * MIB;
 export const SETTINGS = {
   HOST: setting(text, '127.0.0.1', 'Address the edge listens on. Other than loopback needs API_KEYS.'),
   PORT: setting(int(0, 65_535), '8000', 'Port the edge listens on; 0 takes a free one.'),
+  METRICS_PORT: setting(
+    int(0, 65_535).optional(),
+    null,
+    'Port of /metrics, /healthz and /readyz where `work` runs without an edge; 0 takes a free one. Unset: none.',
+  ),
   DATA_DIR: setting(text, './.data', 'Folder of the embedded parts, the spool and the lock. Created when missing.'),
   LOG_LEVEL: setting(
     z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']),
     'info',
     'Least severity that is logged: trace, debug, info, warn, error or silent.',
+  ),
+  OTEL_EXPORTER_OTLP_ENDPOINT: setting(
+    url('http:', 'https:'),
+    null,
+    'URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318. Unset: no traces, and nothing of it is loaded.',
+  ),
+  OTEL_EXPORTER_OTLP_HEADERS: setting(
+    namedValues.optional(),
+    null,
+    'Comma-separated `name=value` headers sent to the collector.',
+    true,
+  ),
+  OTEL_SERVICE_NAME: setting(text, 'pinflow', 'Name of this program in the traces.'),
+  OTEL_TRACES_SAMPLER_ARG: setting(
+    share,
+    '1',
+    'Share of requests that are traced, 0 to 1, unless their own traceparent header says so. Lower it for many requests a second.',
   ),
   API_KEYS: setting(
     list.optional(),
@@ -194,6 +228,11 @@ export const SETTINGS = {
     '1',
     'Replicas in the local data centre when the keyspace is created (NetworkTopologyStrategy).',
   ),
+  CQL_QUERY_TABLES: setting(
+    bool,
+    'false',
+    'true also writes pins_by_category_day and top_pins_by_category: each upsert then reads before it writes. `clean --rebuild` fills them for what was there before.',
+  ),
 
   DATABASE_URL: setting(
     url('postgres:', 'postgresql:'),
@@ -202,8 +241,19 @@ export const SETTINGS = {
     true,
   ),
   POSTGRES_PORT: setting(int(0, 65_535), '0', 'Port of the embedded Postgres on 127.0.0.1; 0 takes a free one.'),
-  STREAM_MAX_PINS: setting(int(1, 100_000), '2000', 'Most pins in one micro-batch.'),
+  STREAM_MAX_PINS: setting(int(1, 100_000), '5000', 'Most pins in one micro-batch.'),
   STREAM_MAX_BYTES: setting(int(KIB, 256 * MIB), String(8 * MIB), 'Most bytes of pins in one micro-batch.'),
+
+  SPEED_KEPT_DAYS: setting(
+    int(0, 36_500),
+    '0',
+    'Rows of the speed view (`pins`) are removed so many days after received_at; 0 keeps them for ever. The archive and the batch view keep all.',
+  ),
+  WINDOWS_KEPT_DAYS: setting(
+    int(0, 36_500),
+    '30',
+    'Error windows are removed after so many days; 0 keeps them for ever.',
+  ),
 
   TRINO_URL: setting(url('http:', 'https:'), null, 'Trino coordinator for `query`. Unset: the embedded store answers.'),
   TRINO_USER: setting(text, 'pinflow', 'User name sent to Trino.'),
@@ -215,11 +265,47 @@ export const SETTINGS = {
   ),
 
   CLEAN_CRON: setting(text, '*/1 * * * *', 'When batch runs start, as a cron expression; `off` for none.'),
-  CLEAN_TIMEZONE: setting(text, 'UTC', 'Time zone of CLEAN_CRON.'),
+  CLEAN_TIMEZONE: setting(text, 'UTC', 'Time zone of CLEAN_CRON and RECONCILE_CRON.'),
+  RECONCILE_CRON: setting(
+    text,
+    'off',
+    'When `reconcile` runs by itself, as a cron expression, and shows its result as metrics. It reads every place whole: choose a quiet hour.',
+  ),
   CLEAN_TIMEOUT_SECONDS: setting(
     int(1, 86_400),
     '3600',
-    'A batch run that takes longer is ended and taken up by the next, seconds.',
+    'A batch run that takes longer is ended and taken up by the next, seconds. Backfills and rebuilds have no limit.',
+  ),
+  CLEAN_CATCH_UP: setting(
+    bool,
+    'false',
+    'true makes up, by one run, for the times of CLEAN_CRON that came while nothing ran. Without it the next time does: what waits is cleaned either way.',
+  ),
+  CLEAN_JITTER_SECONDS: setting(
+    int(0, 3600),
+    '0',
+    'A scheduled run waits a random time up to this before it begins, seconds.',
+  ),
+  CLEAN_RETRIES: setting(int(0, 10), '1', 'Retries of a scheduled run that failed, unless another run comes before.'),
+  CLEAN_RETRY_SECONDS: setting(
+    int(1, 86_400),
+    '300',
+    'Wait before the first retry, seconds; doubles from retry to retry, up to six hours.',
+  ),
+  CLEAN_LONG_FACTOR: setting(
+    int(2, 1000),
+    '5',
+    'A batch run that takes longer than so many times the median raises the alert run_long.',
+  ),
+  CLEAN_LATE_MINUTES: setting(
+    int(1, 10_080),
+    '15',
+    'An archive object that is known for longer and not in a batch view raises the alert archive_late, minutes.',
+  ),
+  CLEAN_KEPT_DAYS: setting(
+    int(1, 3650),
+    '30',
+    'Batch runs and their steps leave the ledger after so many days; the newest 100 stay.',
   ),
 
   WORKERS_ARCHIVE: setting(int(0, 64), '1', 'Archive worker threads in this process; 0 runs them elsewhere.'),
@@ -286,3 +372,9 @@ export const readConfig = (env: Readonly<Record<string, string | undefined>> = p
     throw new PinflowError('config', `the environment is not right:\n  ${problems.join('\n  ')}`);
   return config;
 };
+
+/** The environment of a process to be started: this one's, with some settings of its own. */
+export const environmentWith = (settings: Readonly<Record<string, string>>): Record<string, string> => ({
+  ...(process.env as Record<string, string>),
+  ...settings,
+});

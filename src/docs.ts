@@ -88,7 +88,7 @@ export const metricsPage = (): string => {
     '# Metrics',
     '',
     '`GET /metrics` answers with these in the text format of Prometheus, merged over all threads of the process, beside the usual',
-    '`process_*` and `nodejs_*` ones of the main thread.',
+    '`process_*` ones. Each worker posts its own once a second, so a scrape waits for none of them.',
     '',
     ...table(['Name', 'Type', 'Labels', 'What it counts'], rows),
     '',

@@ -14,6 +14,7 @@ export const ERROR_CODES = [
   'slow_body',
   'timeout',
   'overloaded',
+  'rate_limited',
   'disk_full',
   'log_unavailable',
   'blob_unavailable',
@@ -25,6 +26,7 @@ export const ERROR_CODES = [
   'config',
   'in_use',
   'query',
+  'bad_query',
   'internal',
 ] as const;
 

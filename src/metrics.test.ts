@@ -10,7 +10,7 @@ const sample = (page: string, name: string) =>
 describe('names follow Prometheus', () => {
   test('each begins with pinflow_, and says its unit; only counters end in _total', async () => {
     for (const { name, type, help } of await json(createMetrics())) {
-      expect(name).toMatch(/^pinflow_[a-z_]+_(total|seconds|bytes|pins|records)$/);
+      expect(name).toMatch(/^pinflow_[a-z_]+_(total|seconds|bytes|pins|records|ready|info|alerts|paused)$/);
       expect(name.endsWith('_total')).toBe(String(type) === 'counter');
       expect(help).not.toBe('');
     }
@@ -29,7 +29,7 @@ describe('names follow Prometheus', () => {
     const main = await names(true);
     expect(main).toContain('process_resident_memory_bytes');
     expect(main).not.toContain('process_heap_bytes');
-    expect(main).not.toContain('nodejs_gc_duration_seconds');
+    expect(main.filter((name) => name.startsWith('nodejs_'))).toEqual([]);
   });
 });
 
@@ -64,4 +64,10 @@ describe('mergeMetrics', () => {
   test('no thread has posted yet: an empty page', async () => {
     expect((await mergeMetrics([])).trim()).toBe('');
   });
+});
+
+test('a counter whose labels are known is there before its first count', async () => {
+  const page = await mergeMetrics([await json(createMetrics())]);
+  expect(sample(page, 'pinflow_dlq_records_total{stage="stream"}')).toEndWith(' 0');
+  expect(sample(page, 'pinflow_batch_runs_total{status="failed"}')).toEndWith(' 0');
 });

@@ -1,3 +1,4 @@
+import packageJson from '../package.json' with { type: 'json' };
 import type { BlobStore } from './blob/blob.ts';
 import { openBlobStore } from './blob/open.ts';
 import { risingMicros, systemClock } from './clock.ts';
@@ -10,38 +11,57 @@ import { recentRuns } from './db/postgres/ledger.ts';
 import { type Database, openPostgres } from './db/postgres/open.ts';
 import { recentErrors } from './db/postgres/speed-view.ts';
 import { createApp } from './edge/app.ts';
-import type { PartState, Stage, Status } from './edge/deps.ts';
+import type { PartState, Status } from './edge/deps.ts';
+import { startHistory } from './edge/history.ts';
 import { type Edge, startEdge } from './edge/server.ts';
+import { createWatchApp } from './edge/watch-app.ts';
+import { createEdgeLookups } from './edge-lookups.ts';
 import { locatePostgres } from './engines.ts';
+import { createGauges, type Gauges } from './gauges.ts';
 import { createJourney } from './journey.ts';
+import type { Inlet, InletState } from './log/inlet.ts';
 import type { PinLog } from './log/log.ts';
-import { openInlet, openLog } from './log/open.ts';
+import { ARCHIVE_GROUP, openDeadLetterLog, openInlet, openLog, STREAM_GROUP } from './log/open.ts';
 import type { Logger } from './logger.ts';
 import { createMetrics, type Metrics, mergeMetrics } from './metrics.ts';
+import { pipelineStatus } from './pipeline-status.ts';
+import { createReconcileSchedule } from './reconcile-schedule.ts';
+import { sleep } from './retry.ts';
 import { createSchedule } from './schedule.ts';
 import { createSupervisor, type Supervisor, type WorkerState } from './supervisor.ts';
+import { watchThread } from './thread-metrics.ts';
+import { openTracing } from './tracing/open.ts';
 import type { WorkerRole } from './workers/protocol.ts';
 
 /** The running program: the edge on this thread, the workers on theirs. `up` has both, `edge` and `work` one of them. */
 export type Program = {
   readonly edgeUrl: string | null;
+  readonly metricsUrl: string | null;
   readonly postgresUrl: string;
   readonly counts: () => Promise<Counts>;
   readonly workers: () => readonly WorkerState[];
+  readonly endWorker: (role: WorkerRole) => number;
   /** Stops accepting, flushes, commits, closes. Idempotent. */
   readonly stop: () => Promise<void>;
 };
 
 export type ProgramParts = { readonly edge: boolean; readonly work: boolean };
 
-/** Connections of the main thread's own pool: it only answers look-ups of the edge. */
+/** Connections of each of the main thread's own pools: look-ups of the edge, and the dashboard's SQL. */
 const LOOKUP_CONNECTIONS = 2;
 const RECENT_ERRORS = 20;
-const RECENT_RUNS = 10;
-/** The order of a drain: readers of the log and the archive first, the Postgres they write to last. */
-const DRAIN_ORDER: readonly WorkerRole[] = ['archive', 'clean', 'stream', 'postgres'];
+const RECENT_RUNS = 60;
+/** A drain: readers of the log and the archive first, all at once, as one that hangs must not cost the others their time; the Postgres they write to last. */
+const DRAIN_ORDER: readonly (readonly WorkerRole[])[] = [['archive', 'clean', 'stream'], ['postgres']];
+/** Longest the main thread's own connections take to close, milliseconds: nothing is under way on them any more. */
+const CLOSE_TIMEOUT_MS = 1000;
 
-type Lookups = { readonly database: Database; readonly store: BlobStore; readonly pinStores: readonly PinStore[] };
+type Lookups = {
+  readonly database: Database;
+  readonly embeddedPostgres: boolean;
+  readonly store: BlobStore;
+  readonly pinStores: readonly PinStore[];
+};
 
 type Running = {
   readonly config: Config;
@@ -51,71 +71,98 @@ type Running = {
   readonly log: PinLog;
 };
 
-const allMetrics = async ({ metrics, supervisor }: Pick<Running, 'metrics' | 'supervisor'>) => [
-  await metrics.registry.getMetricsAsJSON(),
-  ...supervisor.metrics().filter((posted) => posted.length > 0),
+const allMetrics = async ({ metrics, supervisor }: Pick<Running, 'metrics' | 'supervisor'>) => {
+  for (const { name, state } of supervisor.states()) {
+    metrics.workerReady.set({ worker: name }, state === 'ready' ? 1 : 0);
+  }
+  return [await metrics.registry.getMetricsAsJSON(), ...supervisor.metrics().filter((posted) => posted.length > 0)];
+};
+
+/** Metrics of the main thread, which speaks for the process. */
+const createMainMetrics = (): Metrics => {
+  const metrics = createMetrics({ withProcess: true });
+  metrics.buildInfo.set({ version: packageJson.version, bun: Bun.version }, 1);
+  return metrics;
+};
+
+const gaugesOf = ({ config, log, logger, metrics }: Running, { database, pinStores }: Lookups): Gauges =>
+  createGauges({
+    log,
+    openDeadLetters: () => openDeadLetterLog(config, { logger }),
+    database,
+    groups: [ARCHIVE_GROUP, STREAM_GROUP],
+    stores: pinStores.map((store) => store.name),
+    metrics,
+    clock: systemClock,
+    logger,
+  });
+
+/** While the broker fails pins are taken all the same, and wait in the spool: who asks whether all is well should know. */
+const inletReadiness = (log: PinLog, { outage, spooled }: InletState): readonly PartState[] => [
+  { part: `log (${log.kind})`, ready: outage === null, ...(outage === null ? {} : { reason: outage }) },
+  ...(spooled === 0 ? [] : [{ part: 'spool', ready: false, reason: `${spooled} pins wait here for the broker` }]),
 ];
 
-const readiness = ({ log, supervisor }: Running): readonly PartState[] => [
-  { part: `log (${log.kind})`, ready: true },
-  ...supervisor.states().map((worker) => ({
+const workerReadiness = ({ supervisor }: Running): readonly PartState[] =>
+  supervisor.states().map((worker) => ({
     part: worker.name,
     ready: worker.state === 'ready',
     ...(worker.state === 'ready' ? {} : { reason: worker.detail ?? worker.state }),
-  })),
+  }));
+
+const readiness = (running: Running, inlet: Inlet): readonly PartState[] => [
+  ...inletReadiness(running.log, inlet.state()),
+  ...workerReadiness(running),
 ];
 
-const statusOf = async (running: Running, lookups: Lookups): Promise<Status> => {
-  const counts = readCounts(await allMetrics(running));
-  const states = running.supervisor.states();
-  const stage = (
-    name: Stage['name'],
-    engine: string,
-    pins: number,
-    role: WorkerRole | null,
-    lag: number | null,
-  ): Stage => {
-    const failing = states.find((s) => s.role === role && s.state !== 'ready');
-    const reason = failing && { reason: failing.detail ?? failing.state };
-    return { name, engine, pins, lag, ready: failing === undefined, ...reason };
-  };
-  const { log, config } = running;
-  return {
-    stages: [
-      stage('edge', 'hono', counts.accepted, null, null),
-      stage('log', log.kind, counts.accepted, null, null),
-      stage('archive', lookups.store.kind, counts.archived, 'archive', counts.archiveLag),
-      stage('clean', lookups.pinStores.map((s) => s.name).join(' + '), counts.cleaned, 'clean', null),
-      stage(
-        'stream',
-        config.POSTGRES_PORT ? 'embedded Postgres' : 'Postgres',
-        counts.streamed,
-        'stream',
-        counts.streamLag,
-      ),
-    ],
-    totals: { rejected: counts.rejected, errors: counts.errors, deadLetters: counts.deadLetters },
-  };
-};
+const statusOf = async (running: Running, lookups: Lookups): Promise<Status> =>
+  pipelineStatus({
+    perThread: await allMetrics(running),
+    workers: running.supervisor.states(),
+    engines: {
+      edge: 'hono',
+      log: running.log.kind,
+      archive: lookups.store.kind,
+      clean: lookups.pinStores.map((store) => store.name).join(' + '),
+      stream: lookups.embeddedPostgres ? 'embedded Postgres' : 'Postgres',
+    },
+  });
 
 /** The highest stamp given so far, as far as the log can tell: a clock that jumped back across a restart is held there. */
 const stampFloor = async (log: PinLog): Promise<number> => ((await log.lastTimestamp()) ?? 0) * 1000 + 999;
+
+const openLookupPool = (url: string, logger: Logger, applicationName: string): Database =>
+  openPostgres({ url, max: LOOKUP_CONNECTIONS, logger, applicationName });
 
 /** The edge and its way into the log, which is closed after it. */
 const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
   const { config, log, logger, metrics } = running;
   const { database, pinStores } = lookups;
   const inlet = await openInlet(config, log, { logger, metrics });
+  const status = () => statusOf(running, lookups);
+  const history = startHistory({ status, clock: systemClock, logger });
+  const queries = openLookupPool(config.DATABASE_URL ?? '', logger, 'pinflow-sql');
+  const { close: closeLookups, ...edgeLookups } = createEdgeLookups({
+    log,
+    database,
+    queries,
+    embeddedPostgres: lookups.embeddedPostgres,
+    openDeadLetters: () => openDeadLetterLog(config, { logger }),
+  });
+  const tracing = await openTracing(config, 'main');
   const app = createApp({
     inlet,
+    tracing,
     stamp: risingMicros(systemClock, await stampFloor(log)),
     clock: systemClock,
     limits: config,
     metrics,
     metricsText: async () => mergeMetrics(await allMetrics(running)),
-    readiness: () => readiness(running),
+    readiness: () => readiness(running, inlet),
     journey: createJourney({ log, database, pinStores }),
-    status: () => statusOf(running, lookups),
+    status,
+    history: history.samples,
+    ...edgeLookups,
     recentErrors: () => recentErrors(database, { limit: RECENT_ERRORS }),
     recentRuns: () => recentRuns(database, RECENT_RUNS),
     logger,
@@ -123,11 +170,25 @@ const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
   const { HOST: host, PORT: port, REQUEST_TIMEOUT_MS: requestTimeoutMs } = config;
   const edge = startEdge({ app, host, port, requestTimeoutMs, logger });
   const stopBoth = async (deadlineMs: number) => {
+    history.stop();
     const cut = await edge.stop(deadlineMs);
-    await inlet.close();
+    await Promise.all([inlet.close(), closeLookups(), queries.close(), tracing?.close()]);
     return cut;
   };
   return { ...edge, stop: stopBoth };
+};
+
+/** Where a process without an edge is asked how it is; null unless METRICS_PORT is set. */
+const openWatch = (running: Running): Edge | null => {
+  const { HOST: host, METRICS_PORT: port, REQUEST_TIMEOUT_MS: requestTimeoutMs } = running.config;
+  if (port === undefined) return null;
+  const app = createWatchApp({
+    limits: running.config,
+    metricsText: async () => mergeMetrics(await allMetrics(running)),
+    readiness: () => workerReadiness(running),
+    logger: running.logger,
+  });
+  return startEdge({ app, host, port, requestTimeoutMs, logger: running.logger });
 };
 
 const workersOf = (config: Config, parts: ProgramParts, hostsPostgres: boolean) => ({
@@ -136,6 +197,22 @@ const workersOf = (config: Config, parts: ProgramParts, hostsPostgres: boolean) 
   clean: parts.work ? config.WORKERS_CLEAN : 0,
   stream: parts.work ? config.WORKERS_STREAM : 0,
 });
+
+/** Where the workers are: edges may be many. */
+const scheduleReconcile = ({ config, metrics, logger }: Running, parts: ProgramParts) => {
+  const { RECONCILE_CRON: cron, CLEAN_TIMEZONE: timezone } = config;
+  const schedule = createReconcileSchedule({ cron, timezone, metrics, clock: systemClock, logger });
+  if (parts.work) schedule.start();
+  return schedule;
+};
+
+/** A wrong expression is told at once, rather than by a worker that dies again and again. @throws PinflowError `config` */
+const checkSchedules = (config: Config, logger: Logger): void => {
+  const timezone = config.CLEAN_TIMEZONE;
+  for (const setting of ['CLEAN_CRON', 'RECONCILE_CRON'] as const) {
+    createSchedule({ cron: config[setting], timezone, setting, run: async () => {}, logger }).stop();
+  }
+};
 
 type StartOptions = {
   readonly config: Config;
@@ -149,8 +226,7 @@ type StartOptions = {
  * @throws PinflowError `in_use` when another program has this DATA_DIR or PORT, `config`, `log_unavailable`
  */
 export const startProgram = async ({ config: given, parts, logger, command }: StartOptions): Promise<Program> => {
-  // A wrong expression is told at once, rather than by a worker that dies again and again.
-  createSchedule({ cron: given.CLEAN_CRON, timezone: given.CLEAN_TIMEZONE, run: async () => {}, logger }).stop();
+  checkSchedules(given, logger);
   const locks: Lock[] = [];
   if (parts.edge) locks.push(lockOrThrow(given.DATA_DIR, 'edge', command));
   try {
@@ -161,23 +237,37 @@ export const startProgram = async ({ config: given, parts, logger, command }: St
       writePostgresAddress(given.DATA_DIR, postgres.url);
     }
     const config: Config = Object.freeze({ ...given, DATABASE_URL: postgres.url, POSTGRES_PORT: postgres.port });
-    const metrics = createMetrics({ withProcess: true });
+    const metrics = createMainMetrics();
     const workers = workersOf(config, parts, postgres.lock !== null);
     const supervisor = createSupervisor({ config, workers, logger, metrics });
     const running: Running = { config, logger, metrics, supervisor, log: await openLog(config, { logger }) };
     const lookups: Lookups = {
-      database: openPostgres({ url: postgres.url, max: LOOKUP_CONNECTIONS, logger, applicationName: 'pinflow-edge' }),
+      database: openLookupPool(postgres.url, logger, 'pinflow-edge'),
+      embeddedPostgres: given.DATABASE_URL === undefined,
       store: await openBlobStore(config),
       pinStores: await openPinStores(config, logger),
     };
-    const edge = parts.edge ? await openEdge(running, lookups) : null;
+    const edge = parts.edge ? await openEdge(running, lookups) : openWatch(running);
     supervisor.start();
+    const stopWatching = watchThread(metrics, 'main');
+    const gauges = gaugesOf(running, lookups);
+    gauges.start();
+    const reconciling = scheduleReconcile(running, parts);
+    const stopMeasuring = async () => {
+      stopWatching();
+      reconciling.stop();
+      await gauges.stop();
+    };
     return {
-      edgeUrl: edge?.url ?? null,
+      edgeUrl: parts.edge ? (edge?.url ?? null) : null,
+      metricsUrl: edge === null ? null : `${edge.url}/metrics`,
       postgresUrl: postgres.url,
       counts: async () => readCounts(await allMetrics(running)),
       workers: supervisor.states,
-      stop: once(() => stop(running, lookups, edge, locks)),
+      endWorker: supervisor.end,
+      stop: once(async () => {
+        await Promise.all([withinTime(stopMeasuring(), CLOSE_TIMEOUT_MS), stop(running, lookups, edge, locks)]);
+      }),
     };
   } catch (error) {
     for (const lock of locks) lock.release();
@@ -193,6 +283,13 @@ const once = (work: () => Promise<void>): (() => Promise<void>) => {
   };
 };
 
+/** Waits for `work`, but not for an engine that hangs: the end of the process closes its connections too. */
+const withinTime = async (work: Promise<unknown>, ms: number): Promise<void> => {
+  const done = new AbortController();
+  await Promise.race([work, sleep(ms, done.signal)]);
+  done.abort();
+};
+
 const stop = async (
   { config, log, supervisor }: Running,
   lookups: Lookups,
@@ -201,9 +298,11 @@ const stop = async (
 ) => {
   const deadline = Date.now() + config.DRAIN_TIMEOUT_MS;
   await edge?.stop(config.DRAIN_TIMEOUT_MS);
-  await lookups.database.close();
+  // Before the embedded Postgres goes.
+  await withinTime(lookups.database.close(), CLOSE_TIMEOUT_MS);
   await supervisor.drain(DRAIN_ORDER, Math.max(0, deadline - Date.now()));
-  await Promise.all([log.close(), lookups.store.close(), ...lookups.pinStores.map((s) => s.close())]);
+  const { store, pinStores } = lookups;
+  await withinTime(Promise.all([log, store, ...pinStores].map((each) => each.close())), CLOSE_TIMEOUT_MS);
   if (config.POSTGRES_PORT !== 0) removePostgresAddress(config.DATA_DIR);
   for (const lock of locks) lock.release();
 };

@@ -1,29 +1,20 @@
-import { Database as Sqlite } from 'bun:sqlite';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { archivePartitions, listManifest } from './blob/archive.ts';
 import { readArchiveObject } from './blob/archive-object.ts';
 import type { BlobStore } from './blob/blob.ts';
 import type { PinStore, PinVersion } from './db/pin-store/pin-store.ts';
 import type { Database } from './db/postgres/open.ts';
+import { removedBefore } from './db/postgres/speed-removal.ts';
 import { speedVersions } from './db/postgres/speed-view.ts';
 import type { PinLog } from './log/log.ts';
 import { decodeRecord } from './pin/decode.ts';
 import { writeTimestamp } from './pin/pin.ts';
+import { type Difference, openIdLedger } from './reconcile-ids.ts';
 
 /**
  * Proves promise 6: the ids of the log (as far as it still keeps them) are in the archive, and the archive, each batch view
  * and the speed view hold the same ids at the same version. Ids go through a temporary database on disk, so memory is
  * bounded whatever their number.
  */
-export type Difference = {
-  readonly uniqueId: string;
-  readonly place: string;
-  /** `missing` there, `stale` (an older version than the archive's), `extra` (the archive has not got it). */
-  readonly problem: 'missing' | 'stale' | 'extra';
-};
-
 export type Reconciliation = {
   readonly equal: boolean;
   /** Distinct ids in each place. */
@@ -35,6 +26,8 @@ export type Reconciliation = {
   /** Lines of the archive that cannot become a pin; they are in the dead letter queue. */
   readonly rejects: number;
   readonly differences: number;
+  /** The same by place: the log, the speed view and each batch view. */
+  readonly differencesByPlace: Readonly<Record<string, number>>;
   readonly examples: readonly Difference[];
 };
 
@@ -45,39 +38,8 @@ type Deps = {
   readonly database: Database;
 };
 
-const EXAMPLES = 20;
 /** Records read from the log at once; at about 1 KB a record this is 5 MB. */
 const LOG_READ = 5000;
-
-/** Ids as 16 bytes: half the size of the text, and rows of a WITHOUT ROWID table stay on few pages. */
-const idBytes = (uniqueId: string) => Buffer.from(uniqueId.replaceAll('-', ''), 'hex');
-const idText = (bytes: Uint8Array) =>
-  Buffer.from(bytes)
-    .toString('hex')
-    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-
-const openLedger = (places: readonly string[]) => {
-  const dir = mkdtempSync(join(tmpdir(), 'pinflow-reconcile-'));
-  const db = new Sqlite(join(dir, 'ids.db'));
-  const columns = places.map((_, i) => `p${i} INTEGER`).join(', ');
-  db.exec('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536');
-  db.exec(`CREATE TABLE ids (id BLOB PRIMARY KEY, ${columns}) WITHOUT ROWID`);
-  const record = (place: string) => {
-    const column = `p${places.indexOf(place)}`;
-    const upsert = db.query(
-      `INSERT INTO ids (id, ${column}) VALUES (?, ?)
-       ON CONFLICT (id) DO UPDATE SET ${column} = max(coalesce(${column}, 0), excluded.${column})`,
-    );
-    return db.transaction((versions: readonly PinVersion[]) => {
-      for (const v of versions) upsert.run(idBytes(v.uniqueId), v.writeTimestamp);
-    });
-  };
-  const close = () => {
-    db.close();
-    rmSync(dir, { recursive: true, force: true });
-  };
-  return { db, record, close };
-};
 
 type ArchiveScan = {
   readonly breaks: readonly string[];
@@ -141,39 +103,14 @@ const scanLog = async (log: PinLog, ends: ReadonlyMap<number, number>, record: (
   return notYetArchived;
 };
 
-/** Against the archive, the master data set. The log keeps only its newest records, so there nothing can be `missing`. */
-const problemSql = (column: string, mayMiss: boolean) => `
-  CASE WHEN p0 IS NULL AND ${column} IS NOT NULL THEN 'extra'
-       WHEN ${column} IS NULL AND p0 IS NOT NULL AND ${mayMiss ? 0 : 1} THEN 'missing'
-       WHEN ${column} < p0 AND ${mayMiss ? 0 : 1} THEN 'stale'
-       WHEN ${column} > p0 THEN 'extra' END`;
-
-const compare = (db: Sqlite, places: readonly string[]) => {
-  const counts = Object.fromEntries(
-    places.map((place, i) => [place, (db.query(`SELECT count(p${i}) AS n FROM ids`).get() as { n: number }).n]),
-  );
-  const examples: Difference[] = [];
-  let differences = 0;
-  places.forEach((place, i) => {
-    if (i === 0) return;
-    const problem = problemSql(`p${i}`, place === 'log');
-    const where = `FROM ids WHERE ${problem} IS NOT NULL`;
-    differences += (db.query(`SELECT count(*) AS n ${where}`).get() as { n: number }).n;
-    const rows = db.query(`SELECT id, ${problem} AS problem ${where} LIMIT ${EXAMPLES}`).all();
-    for (const row of rows as { id: Uint8Array; problem: Difference['problem'] }[]) {
-      if (examples.length < EXAMPLES) examples.push({ uniqueId: idText(row.id), place, problem: row.problem });
-    }
-  });
-  return { counts, differences, examples };
-};
-
 /**
  * Reads every place whole: minutes for millions of pins. What is under way shows as `missing`: ask when the pipeline is idle.
  * @throws PinflowError of whichever engine cannot be read
  */
 export const reconcile = async ({ log, store, pinStores, database }: Deps): Promise<Reconciliation> => {
-  const places = ['archive', 'log', 'speed', ...pinStores.map((s) => s.name)];
-  const ledger = openLedger(places);
+  // The archive is the master data set; the log keeps only its newest records.
+  const views = ['speed', ...pinStores.map(({ name }) => name)].map((name) => ({ name }));
+  const ledger = openIdLedger([{ name: 'archive' }, { name: 'log', isPartial: true }, ...views]);
   try {
     const { breaks, rejects, ends } = await scanArchive(store, ledger.record('archive'));
     const notYetArchived = await scanLog(log, ends, ledger.record('log'));
@@ -183,9 +120,12 @@ export const reconcile = async ({ log, store, pinStores, database }: Deps): Prom
       const record = ledger.record(pinStore.name);
       for await (const versions of pinStore.versions()) record(versions);
     }
-    const { counts, differences, examples } = compare(ledger.db, places);
+    // Last, as rows may be removed meanwhile. A version is its received_at to within the millisecond.
+    const removed = await removedBefore(database, 'pins');
+    const { counts, differences: differencesByPlace, examples } = ledger.compare({ speed: removed ?? 0 });
+    const differences = Object.values(differencesByPlace).reduce((sum, n) => sum + n, 0);
     const equal = differences === 0 && breaks.length === 0 && notYetArchived === 0;
-    return { equal, counts, chainBreaks: breaks, notYetArchived, rejects, differences, examples };
+    return { equal, counts, chainBreaks: breaks, notYetArchived, rejects, differences, differencesByPlace, examples };
   } finally {
     ledger.close();
   }

@@ -53,6 +53,17 @@ describe('what is accepted', () => {
     expect(made.next()).toBeNull();
   });
 
+  test('the last time before a moment is known, also where nothing ran', () => {
+    const noon = schedule('0 12 * * *', 'Europe/Berlin');
+    const previous = (moment: string) => noon.previous(new Date(moment))?.toISOString();
+    expect(previous('2026-11-23T11:00:00.001Z')).toBe('2026-11-23T11:00:00.000Z');
+    expect(previous('2026-11-23T11:00:00.000Z')).toBe('2026-11-22T11:00:00.000Z');
+    // The day after the clocks went back.
+    expect(previous('2026-10-25T10:59:59Z')).toBe('2026-10-24T10:00:00.000Z');
+    expect(previous('2026-10-25T11:00:01Z')).toBe('2026-10-25T11:00:00.000Z');
+    expect(schedule('off').previous(new Date())).toBeNull();
+  });
+
   test('the time zone decides the hour', () => {
     const hour = (timezone: string) => schedule('0 12 * * *', timezone).next()?.getUTCHours();
     expect(hour('UTC')).toBe(12);
@@ -89,6 +100,38 @@ describe('running', () => {
       await sleep(1500);
       expect(runs).toBe(atStop);
       expect(made.next()).toBeNull();
+    },
+    TEST_MS,
+  );
+
+  test(
+    'a run is told the time it stands for, and waits out its jitter after it; stopped meanwhile, it does not run',
+    async () => {
+      const runs: { readonly due: Date; readonly late: number }[] = [];
+      const run = async (due: Date) => void runs.push({ due, late: Date.now() - due.getTime() });
+      const made = createSchedule({ cron: EVERY_SECOND, timezone: 'UTC', jitterSeconds: 0.5, run, logger });
+      open.push(made);
+      made.start();
+      await until(() => runs.length >= 4);
+      for (const { due } of runs) expect(due.getTime() % 1000).toBe(0);
+      expect(new Set(runs.map(({ due }) => due.getTime())).size).toBe(runs.length);
+      expect(new Set(runs.map(({ late }) => Math.round(late / 10))).size).toBeGreaterThan(1);
+
+      let began = false;
+      const slow = createSchedule({
+        cron: EVERY_SECOND,
+        timezone: 'UTC',
+        jitterSeconds: 3600,
+        run: async () => {
+          began = true;
+        },
+        logger,
+      });
+      slow.start();
+      await sleep(1100);
+      slow.stop();
+      await sleep(50);
+      expect(began).toBe(false);
     },
     TEST_MS,
   );

@@ -30,8 +30,10 @@ export type Supervisor = {
   readonly states: () => readonly WorkerState[];
   /** What the threads last posted, for `mergeMetrics`. */
   readonly metrics: () => readonly (readonly unknown[])[];
-  /** Drains role by role in the order given; what is not drained within `timeoutMs` in all is ended. */
-  readonly drain: (order: readonly WorkerRole[], timeoutMs: number) => Promise<void>;
+  /** Ends a role's threads where they stand, as a native crash would; they are replaced. For `chaos`. @returns how many */
+  readonly end: (role: WorkerRole) => number;
+  /** Drains in the order given, the roles of one group at once; what is not drained within `timeoutMs` in all is ended. */
+  readonly drain: (order: readonly (readonly WorkerRole[])[], timeoutMs: number) => Promise<void>;
 };
 
 type SupervisorDeps = {
@@ -176,11 +178,17 @@ export const createSupervisor = (deps: SupervisorDeps): Supervisor => {
     },
     states: () => slots.map(({ name, role, state, detail, restarts }) => ({ name, role, state, detail, restarts })),
     metrics: () => slots.flatMap((slot) => [slot.posted, slot.retired]),
+    end: (role) => {
+      const threads = of(role).flatMap(({ thread }) => thread ?? []);
+      for (const thread of threads) thread.terminate();
+      return threads.length;
+    },
     drain: async (order, timeoutMs) => {
       clearInterval(watcher);
       const deadline = Date.now() + timeoutMs;
-      for (const role of order) {
-        await Promise.all(of(role).map((slot) => drainSlot(slot, Math.max(0, deadline - Date.now()))));
+      for (const roles of order) {
+        const leftMs = Math.max(0, deadline - Date.now());
+        await Promise.all(roles.flatMap(of).map((slot) => drainSlot(slot, leftMs)));
       }
     },
   };

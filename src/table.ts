@@ -10,7 +10,7 @@ type Rows = { readonly columns: readonly string[]; readonly rows: readonly (read
 const CELL_MAX = 80;
 
 /** What a driver may answer with → what JSON can hold. */
-const jsonValue = (value: unknown): unknown => {
+export const jsonValue = (value: unknown): unknown => {
   if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
   if (value instanceof Uint8Array) return Buffer.from(value).toString('base64');

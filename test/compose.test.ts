@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DASHBOARDS } from '../monitoring/dashboards.ts';
 import { readConfig, SETTINGS } from '../src/config.ts';
 
 /** compose.yaml without a container engine: `docker-compose config` reads it, and its settings are ones the program knows. */
@@ -68,6 +69,63 @@ describe('compose.yaml', () => {
     const [files, named] = [mounted.filter((v) => v.startsWith('.')), mounted.filter((v) => !v.startsWith('.'))];
     expect(files.filter((file) => !existsSync(join(root, file)))).toEqual([]);
     expect(named.filter((name) => !(name in compose.volumes))).toEqual([]);
+  });
+
+  describe('monitoring', () => {
+    const volumesOf = (name: string) => compose.services[name]?.volumes ?? [];
+    const yaml = (path: string) => Bun.YAML.parse(read(path));
+
+    test('Prometheus has its settings and rules where the settings look for them, and asks services that are there', () => {
+      expect(volumesOf('prometheus')).toContain('./monitoring/prometheus.yaml:/etc/prometheus/prometheus.yml:ro');
+      expect(volumesOf('prometheus')).toContain('./monitoring/rules:/etc/prometheus/rules:ro');
+      const { rule_files, scrape_configs } = yaml('monitoring/prometheus.yaml') as {
+        readonly rule_files: readonly string[];
+        readonly scrape_configs: readonly {
+          readonly authorization?: { readonly credentials: string };
+          readonly static_configs: readonly { readonly targets: readonly string[] }[];
+        }[];
+      };
+      expect(rule_files).toEqual(['rules/*.yaml']);
+      const hosts = scrape_configs.flatMap(({ static_configs }) =>
+        static_configs.flatMap(({ targets }) => targets.map((target) => target.split(':')[0] as string)),
+      );
+      expect(hosts.filter((host) => host !== '127.0.0.1' && !(host in compose.services))).toEqual([]);
+      const key = scrape_configs.flatMap(({ authorization }) => authorization?.credentials ?? [])[0];
+      expect(app.environment?.API_KEYS).toContain(`:${key}}`);
+    });
+
+    test('Grafana finds its dashboards and its data sources, and opens with the overview', () => {
+      expect(volumesOf('grafana')).toContain('./monitoring/grafana:/etc/grafana/provisioning:ro');
+      const provisioned = (path: string) => path.replace('/etc/grafana/provisioning', 'monitoring/grafana');
+      const { providers } = yaml('monitoring/grafana/dashboards/pinflow.yaml') as {
+        readonly providers: readonly { readonly options: { readonly path: string } }[];
+      };
+      const places = providers.map(({ options }) => options.path);
+      places.push(compose.services.grafana?.environment?.GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH ?? '');
+      for (const place of places) expect([place, existsSync(join(root, provisioned(place)))]).toEqual([place, true]);
+      const { datasources } = yaml('monitoring/grafana/datasources/pinflow.yaml') as {
+        readonly datasources: readonly { readonly uid: string; readonly type: string; readonly url: string }[];
+      };
+      for (const { url } of datasources) {
+        expect(compose.services[url.replace('http://', '').split(':')[0] as string]).toBeDefined();
+      }
+      const known = datasources.map(({ uid, type }) => ({ type, uid }));
+      for (const { panels } of Object.values(DASHBOARDS)) {
+        for (const { datasource } of panels) expect(known).toContainEqual(datasource);
+      }
+    });
+
+    test('who reads Postgres for Grafana and Prometheus comes in as a role of its own', () => {
+      expect(volumesOf('postgres')).toContain('./monitoring/postgres:/docker-entrypoint-initdb.d:ro');
+      const roles = read('monitoring/postgres/roles.sql');
+      const exporter = new URL(compose.services['postgres-exporter']?.environment?.DATA_SOURCE_NAME ?? '');
+      expect(roles).toContain(
+        `CREATE ROLE ${exporter.username} LOGIN PASSWORD '${exporter.password}' IN ROLE pg_monitor;`,
+      );
+      const [, grafana] = (yaml('monitoring/grafana/datasources/pinflow.yaml') as { datasources: { user?: string }[] })
+        .datasources;
+      expect(roles).toContain(`CREATE ROLE ${grafana?.user} LOGIN `);
+    });
   });
 
   test('no container runs the broker in a mode whose acks are not on disk', () => {

@@ -36,7 +36,7 @@ const importsOf = (text: string): readonly string[] =>
   );
 
 /** What may be used everywhere but in src/pin, which is pure. */
-const SHARED = ['clock.ts', 'config.ts', 'errors.ts', 'logger.ts', 'metrics.ts', 'retry.ts'];
+const SHARED = ['clock.ts', 'config.ts', 'errors.ts', 'logger.ts', 'metrics.ts', 'retry.ts', 'tracing'];
 const PORTS = ['log', 'blob', 'db'];
 const ENGINES = ['pin', ...PORTS, 'data-dir.ts', 'engines.ts'];
 
@@ -47,6 +47,7 @@ const MAY_KNOW: Readonly<Record<string, readonly string[]>> = {
   'clock.ts': [],
   'metrics.ts': [],
   'retry.ts': ['errors.ts'],
+  tracing: ['config.ts', 'errors.ts', 'retry.ts'],
   'config.ts': ['errors.ts'],
   'logger.ts': ['config.ts'],
   log: ['pin', ...SHARED],
@@ -54,7 +55,7 @@ const MAY_KNOW: Readonly<Record<string, readonly string[]>> = {
   db: ['pin', ...SHARED],
   'schedule.ts': SHARED,
   edge: ['pin', ...PORTS, ...SHARED],
-  workers: ['pin', ...PORTS, 'schedule.ts', ...SHARED],
+  workers: ['pin', ...PORTS, 'schedule.ts', 'thread-metrics.ts', ...SHARED],
   'supervisor.ts': ['workers', ...SHARED],
   'table.ts': [],
   'counts.ts': [],
@@ -63,14 +64,41 @@ const MAY_KNOW: Readonly<Record<string, readonly string[]>> = {
   emulator: ['pin', ...SHARED],
   'emulator.ts': ['emulator', ...SHARED],
   'engines.ts': ['pin', ...PORTS, 'data-dir.ts', ...SHARED],
-  'reconcile.ts': ['pin', ...PORTS, ...SHARED],
+  'dead-letters.ts': ['pin', ...PORTS, ...SHARED],
+  'query-child.ts': ['db', 'table.ts', ...SHARED],
+  'query-box.ts': ['db', 'edge', 'query-child.ts', ...SHARED],
+  'edge-lookups.ts': [...PORTS, 'edge', 'dead-letters.ts', 'query-box.ts', ...SHARED],
+  'pipeline-status.ts': ['edge', 'workers', 'supervisor.ts', 'counts.ts', ...SHARED],
+  'reconcile.ts': ['pin', ...PORTS, 'reconcile-ids.ts', ...SHARED],
+  'reconcile-ids.ts': PORTS,
+  'reconcile-child.ts': ['engines.ts', 'reconcile.ts', ...SHARED],
+  'reconcile-schedule.ts': ['reconcile-child.ts', 'schedule.ts', ...SHARED],
   'journey.ts': ['pin', ...PORTS, 'edge', ...SHARED],
-  'program.ts': [...ENGINES, 'edge', 'workers', 'supervisor.ts', 'counts.ts', 'journey.ts', 'schedule.ts', ...SHARED],
+  'thread-metrics.ts': ['metrics.ts'],
+  'gauges.ts': ['pin', ...PORTS, ...SHARED],
+  'program.ts': [
+    ...ENGINES,
+    'edge',
+    'workers',
+    'supervisor.ts',
+    'counts.ts',
+    'edge-lookups.ts',
+    'pipeline-status.ts',
+    'journey.ts',
+    'gauges.ts',
+    'reconcile-schedule.ts',
+    'schedule.ts',
+    'thread-metrics.ts',
+    ...SHARED,
+  ],
+  chaos: ['pin', ...PORTS, 'emulator', 'workers', ...SHARED],
   commands: [
     ...ENGINES,
+    'chaos',
     'workers',
     'program.ts',
     'counts.ts',
+    'dead-letters.ts',
     'emulator',
     'emulator.ts',
     'reconcile.ts',
@@ -85,7 +113,13 @@ const MAY_KNOW: Readonly<Record<string, readonly string[]>> = {
 const VENDORS: Readonly<Record<string, RegExp>> = {
   '@aws-sdk/client-s3': /^src\/blob\/s3/,
   '@electric-sql/pglite': /^src\/db\/postgres\//,
+  '@opentelemetry/api': /^src\/tracing\/otlp\.ts$/,
+  '@opentelemetry/core': /^src\/tracing\/otlp\.ts$/,
+  '@opentelemetry/exporter-trace-otlp-http': /^src\/tracing\/otlp\.ts$/,
+  '@opentelemetry/resources': /^src\/tracing\/otlp\.ts$/,
+  '@opentelemetry/sdk-trace': /^src\/tracing\/otlp\.ts$/,
   'cassandra-driver': /^src\/db\/pin-store\/(cassandra|cql)/,
+  'cli-progress': /^src\/commands\/clean-progress\.ts$/,
   'cli-table3': /^src\/table\.ts$/,
   commander: /^src\/cli\.ts$/,
   croner: /^src\/schedule\.ts$/,
@@ -98,10 +132,12 @@ const VENDORS: Readonly<Record<string, RegExp>> = {
   pino: /^src\/logger\.ts$/,
   'pino-pretty': /^src\/logger\.ts$/,
   postgres: /^src\/db\/postgres\//,
+  preact: /^src\/edge\/dashboard\//,
   'prom-client': /^src\/metrics\.ts$/,
-  'pure-rand': /^src\/emulator\//,
+  'pure-rand': /^src\/(emulator|chaos)\//,
   snappy: /^src\/log\/kafka/,
   'trino-client': /^src\/db\/trino/,
+  uplot: /^src\/edge\/dashboard\//,
   // A schema stands beside what it describes: the pin, the settings (and their reference page), the archive's manifest.
   zod: /^src\/(pin\/pin|config|docs|blob\/archive)\.ts$/,
 };

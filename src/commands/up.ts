@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { obeyParent } from '../chaos/parent.ts';
 import { readConfig } from '../config.ts';
 import { countsLine } from '../counts.ts';
 import { createLogger, withoutPassword } from '../logger.ts';
@@ -13,11 +14,8 @@ const banner = (program: Program, dataDir: string): string =>
   [
     ...(program.edgeUrl === null
       ? []
-      : [
-          `edge       ${program.edgeUrl}   POST /pin/ and /pins`,
-          `dashboard  ${program.edgeUrl}/`,
-          `metrics    ${program.edgeUrl}/metrics`,
-        ]),
+      : [`edge       ${program.edgeUrl}   POST /pin/ and /pins`, `dashboard  ${program.edgeUrl}/`]),
+    ...(program.metricsUrl === null ? [] : [`metrics    ${program.metricsUrl}`]),
     `Postgres   ${withoutPassword(program.postgresUrl)}`,
     `data       ${resolve(dataDir)}`,
     '',
@@ -46,13 +44,16 @@ const keepStatusLine = (program: Program): (() => void) => {
   };
 };
 
+/** As a shell shows a process that a signal ended: 128 and the signal's number. */
+const EXIT_BY = { SIGINT: 130, SIGTERM: 143 } as const;
+
 /** Resolves at the first SIGINT or SIGTERM; a second one ends the process at once: nothing acked is lost by that. */
 const untilSignal = (): Promise<string> =>
   new Promise((done) => {
     let asked = false;
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
       process.on(signal, () => {
-        if (asked) process.exit(130);
+        if (asked) process.exit(EXIT_BY[signal]);
         asked = true;
         done(signal);
       });
@@ -66,6 +67,7 @@ export const up = async (parts: ProgramParts, options: { readonly emulate?: numb
   const command = `pinflow ${parts.edge ? (parts.work ? 'up' : 'edge') : 'work'}`;
   const logger = createLogger(config.LOG_LEVEL, parts.edge ? 'edge' : 'main');
   const program = await startProgram({ config, parts, logger, command });
+  obeyParent(program);
   process.stdout.write(`${banner(program, config.DATA_DIR)}\n`);
   const stopStatus = keepStatusLine(program);
   const emulator =

@@ -7,7 +7,10 @@ import { errorResponse, responseOf } from './error-response.ts';
 import { createGetMetrics, createGetReady, getHealth } from './health.ts';
 import { createIntake } from './intake.ts';
 import { createGetPin } from './journey.ts';
+import { createLetterRoutes } from './letters.ts';
 import { createPostPin } from './pins.ts';
+import { createGetRun } from './runs.ts';
+import { createPostSql } from './sql.ts';
 import { createStatusRoutes } from './status.ts';
 
 type Env = { Bindings: EdgeBindings };
@@ -27,6 +30,9 @@ const routesOf = (deps: EdgeDeps): readonly Route[] => {
   const postPins = createPostPins(deps, intake);
   const getPin = createGetPin(deps);
   const { getStatus, getStream } = createStatusRoutes(deps);
+  const { getLetters, postLetters } = createLetterRoutes(deps);
+  const getRun = createGetRun(deps);
+  const postSql = createPostSql(deps);
   return [
     { method: 'POST', path: '/pin/', handle: (c) => postPin(c.req.raw) },
     { method: 'POST', path: '/pin', handle: (c) => postPin(c.req.raw) },
@@ -42,15 +48,22 @@ const routesOf = (deps: EdgeDeps): readonly Route[] => {
       // A HEAD is dispatched as a GET whose body nobody will ever read or cancel.
       handle: (c) => (c.req.raw.method === 'HEAD' ? getStatus() : getStream(c.req.raw, c.env ?? {})),
     },
-    ...createDashboard().map(({ path, response }) => ({ method: 'GET' as const, path, handle: response })),
+    { method: 'GET', path: '/runs/:id', handle: (c) => getRun(c.req.param('id') ?? '') },
+    { method: 'GET', path: '/dlq', handle: (c) => getLetters(c.req.query('id')) },
+    { method: 'POST', path: '/dlq', handle: (c) => postLetters(c.req.raw) },
+    { method: 'POST', path: '/sql', handle: (c) => postSql(c.req.raw) },
+    // The page itself holds nothing: it asks for the key and shows what that opens.
+    ...createDashboard().map(({ path, handle }) => ({ method: 'GET' as const, path, open: true, handle })),
   ];
 };
 
+/** Whether a path is one of a route such as `/runs/:id`. */
+const matches = (route: string, path: string): boolean =>
+  route === path || (route.includes(':') && new RegExp(`^${route.replace(/:\w+/, '[^/]+')}$`).test(path));
+
 /** Methods a path answers to, or null for a path nobody knows. */
 const methodsOf = (routes: readonly Route[], path: string): readonly string[] | null => {
-  const known = routes.filter(
-    (route) => route.path === path || (route.path === '/pins/:unique_id' && /^\/pins\/[^/]+$/.test(path)),
-  );
+  const known = routes.filter((route) => matches(route.path, path));
   if (known.length === 0) return null;
   return [...new Set(known.flatMap((r) => (r.method === 'GET' ? ['GET', 'HEAD'] : [r.method]))), 'OPTIONS'];
 };

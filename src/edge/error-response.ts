@@ -17,6 +17,7 @@ export type ErrorBody = {
 /** The one table from error to status. */
 const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   malformed_json: 400,
+  bad_query: 400,
   unauthorized: 401,
   forbidden: 403,
   not_found: 404,
@@ -25,6 +26,7 @@ const STATUS_OF: Readonly<Record<ErrorCode, number>> = {
   too_large: 413,
   unsupported_media_type: 415,
   invalid_pin: 422,
+  rate_limited: 429,
   internal: 500,
   config: 500,
   fenced: 500,

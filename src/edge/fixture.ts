@@ -9,7 +9,7 @@ import { openSqliteLog } from '../log/sqlite.ts';
 import { createLogger, type Logger } from '../logger.ts';
 import { createMetrics, mergeMetrics } from '../metrics.ts';
 import { createApp, type EdgeApp } from './app.ts';
-import type { EdgeDeps, EdgeLimits } from './deps.ts';
+import type { EdgeDeps, EdgeLimits, Status } from './deps.ts';
 
 /** For tests: the edge over a real embedded log in a folder of its own, without a port. */
 export type Harness = {
@@ -36,6 +36,14 @@ type Options = {
 
 const silent: Logger = createLogger('silent', 'test');
 const decoder = new TextDecoder();
+
+export const someStatus: Status = {
+  stages: [{ name: 'edge', engine: 'http', pins: 3, lag: null, lagSeconds: null, ready: true }],
+  totals: { rejected: 1, errors: 2, deadLetters: 0, spooled: 0 },
+  durableSeconds: { bounds: [0.01], counts: [3, 0] },
+  microBatchPins: { bounds: [10], counts: [1, 0] },
+  errorFields: { title: 2 },
+};
 
 const readAt = async (log: PinLog, position: string | null) => {
   const [partition = -1, offset = -1] = (position ?? '').split('/').map(Number);
@@ -72,7 +80,11 @@ export const openHarness = async ({ limits = {}, append, deps = {} }: Options = 
       log: { state: 'absent' },
       archive: { state: 'absent' },
     }),
-    status: () => ({ stages: [], totals: { rejected: 0, errors: 0, deadLetters: 0 } }),
+    status: () => someStatus,
+    history: () => [],
+    run: async () => null,
+    letters: { list: async () => ({ total: 0, letters: [] }), show: async () => null, resolve: async () => 0 },
+    query: async () => ({ columns: [], rows: [], truncated: false }),
     recentErrors: async () => [],
     recentRuns: async () => [],
     logger: silent,

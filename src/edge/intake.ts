@@ -1,7 +1,8 @@
-import { PinflowError } from '../errors.ts';
+import { isPinflowError, PinflowError } from '../errors.ts';
 import type { Receipt } from '../log/inlet.ts';
 import type { NewRecord } from '../log/log.ts';
 import { withDeadline } from '../retry.ts';
+import { type Span, TRACEPARENT, type Tracing } from '../tracing/tracing.ts';
 import { type BodyLimits, readBody } from './body.ts';
 import type { EdgeDeps } from './deps.ts';
 import { createPending, type Hold } from './limits.ts';
@@ -20,8 +21,33 @@ type Decode = (body: Uint8Array) => Decoded | Promise<Decoded>;
 /** Body → records → durable → answer. An answer is made only after `append` resolved: that is the whole of the 2xx promise. */
 export type Intake = (request: Request, limits: BodyLimits, decode: Decode) => Promise<Response>;
 
-export const createIntake = (deps: Pick<EdgeDeps, 'inlet' | 'limits' | 'metrics'>): Intake => {
-  const { inlet, limits, metrics } = deps;
+type IntakeDeps = Pick<EdgeDeps, 'inlet' | 'limits' | 'metrics' | 'tracing'>;
+
+/** What the client did wrong is no failure of ours. */
+const failureOf = (error: unknown) => (isPinflowError(error) && !error.retryable ? undefined : error);
+
+/** Runs an intake in a span of the request, which it gets; what is refused ends the span with its code. */
+const inSpan =
+  (tracing: Tracing, take: (...of: [...Parameters<Intake>, Span]) => Promise<Response>): Intake =>
+  async (request, limits, decode) => {
+    const parent = request.headers.get(TRACEPARENT);
+    const span = tracing.span(`POST ${new URL(request.url).pathname}`, { kind: 'server', parent });
+    try {
+      const response = await take(request, limits, decode, span);
+      span.end({ attributes: { 'http.response.status_code': response.status } });
+      return response;
+    } catch (error) {
+      const type = isPinflowError(error) ? error.code : 'internal';
+      span.end({ attributes: { 'error.type': type }, error: failureOf(error) });
+      throw error;
+    }
+  };
+
+const withHeader = (records: readonly NewRecord[], traceparent: string): readonly NewRecord[] =>
+  records.map((record) => ({ ...record, headers: { ...record.headers, [TRACEPARENT]: traceparent } }));
+
+export const createIntake = (deps: IntakeDeps): Intake => {
+  const { inlet, limits, metrics, tracing } = deps;
   const pending = createPending(limits.MAX_PENDING_BYTES, metrics.pendingBytes);
 
   const late = () =>
@@ -50,7 +76,21 @@ export const createIntake = (deps: Pick<EdgeDeps, 'inlet' | 'limits' | 'metrics'
     }
   };
 
-  return async (request, bodyLimits, decode) => {
+  /** The append, as a part of the request's trace that the records carry on. */
+  const appendInSpan = async (records: readonly NewRecord[], hold: Hold, request: Span): Promise<Receipt> => {
+    const attributes = { 'messaging.batch.message_count': records.length };
+    const span = tracing?.span('append', { kind: 'producer', parent: request.traceparent, attributes });
+    try {
+      const receipt = await append(span?.traceparent ? withHeader(records, span.traceparent) : records, hold);
+      span?.end({ attributes: { 'pinflow.durability': receipt.durability } });
+      return receipt;
+    } catch (error) {
+      span?.end({ error });
+      throw error;
+    }
+  };
+
+  const take = async (...[request, bodyLimits, decode, span]: [...Parameters<Intake>, Span?]): Promise<Response> => {
     const hold: Hold = { bytes: 0 };
     let decoded: Decoded;
     try {
@@ -64,8 +104,9 @@ export const createIntake = (deps: Pick<EdgeDeps, 'inlet' | 'limits' | 'metrics'
       pending.release(hold);
       return decoded.answer(null);
     }
-    const receipt = await append(decoded.records, hold);
+    const receipt = await (span ? appendInSpan(decoded.records, hold, span) : append(decoded.records, hold));
     metrics.pinsAccepted.inc({ outcome: 'accepted' }, decoded.records.length);
     return decoded.answer(receipt);
   };
+  return tracing === undefined ? take : inSpan(tracing, take);
 };

@@ -20,7 +20,7 @@ const TICK_MS = 1000;
 const FEED_TIMEOUT_MS = 2000;
 /** Open dashboards at once. Each costs a socket and a copy of every snapshot. */
 const MAX_STREAMS = 100;
-/** Snapshots a slow reader may lag behind; it then misses some rather than filling memory. */
+/** Events a slow reader may lag behind; it then misses some rather than filling memory. */
 const STREAM_BUFFER = 4;
 
 /** Asks one source at most once at a time and remembers its last answer. Only the caller who asks waits, and not for ever. */
@@ -48,26 +48,40 @@ const createFeed = <T>(ask: () => Promise<readonly T[]>): (() => Promise<Feed<T>
   };
 };
 
-const encoder = new TextEncoder();
+type Reader = ReadableStreamDefaultController<Uint8Array>;
+/** What a stream says at one moment, by the name of the event. */
+type Events = Readonly<Record<string, string>>;
 
-/** One timer for all open streams, and none while nobody watches. */
-const createTicker = (render: () => Promise<Uint8Array>) => {
-  const readers = new Set<ReadableStreamDefaultController<Uint8Array>>();
+const encoder = new TextEncoder();
+const eventText = (name: string, data: string): string => `event: ${name}\ndata: ${data}\n\n`;
+
+/** One timer for all open streams, and none while nobody watches. A reader is told what changed since it was last told. */
+const createTicker = (render: () => Promise<Events>) => {
+  const readers = new Map<Reader, Map<string, string>>();
   let timer: ReturnType<typeof setInterval> | null = null;
   let rendering = false;
+
+  const tell = (reader: Reader, told: Map<string, string>, events: Events) => {
+    if ((reader.desiredSize ?? 0) <= 0) return;
+    const news = Object.entries(events).filter(([name, data]) => told.get(name) !== data);
+    for (const [name, data] of news) told.set(name, data);
+    // A comment keeps the connection, and tells a page that all is well but nothing new.
+    const text = news.map(([name, data]) => eventText(name, data)).join('') || ': nothing new\n\n';
+    reader.enqueue(encoder.encode(text));
+  };
 
   const tick = async () => {
     if (rendering) return;
     rendering = true;
     try {
-      const event = await render();
-      for (const reader of readers) if ((reader.desiredSize ?? 0) > 0) reader.enqueue(event);
+      const events = await render();
+      for (const [reader, told] of readers) tell(reader, told, events);
     } finally {
       rendering = false;
     }
   };
 
-  const remove = (reader: ReadableStreamDefaultController<Uint8Array>) => {
+  const remove = (reader: Reader) => {
     readers.delete(reader);
     if (readers.size > 0 || timer === null) return;
     clearInterval(timer);
@@ -77,18 +91,21 @@ const createTicker = (render: () => Promise<Uint8Array>) => {
   return {
     size: () => readers.size,
     remove,
-    add: (reader: ReadableStreamDefaultController<Uint8Array>) => {
-      readers.add(reader);
+    add: (reader: Reader) => {
+      readers.set(reader, new Map());
       timer ??= setInterval(() => void tick(), TICK_MS);
       void tick();
     },
   };
 };
 
-/** `GET /status` and `GET /status/stream`: the dashboard's numbers, once or every second as server-sent events. */
-export const createStatusRoutes = (
-  deps: Pick<EdgeDeps, 'status' | 'recentErrors' | 'recentRuns' | 'clock' | 'logger'>,
-) => {
+type Deps = Pick<EdgeDeps, 'status' | 'recentErrors' | 'recentRuns' | 'history' | 'clock' | 'logger'>;
+
+/**
+ * `GET /status` and `GET /status/stream`: the dashboard's numbers, once or every second as server-sent events: `history` at the
+ * start, then `status` each second, `errors` and `runs` when they changed.
+ */
+export const createStatusRoutes = (deps: Deps) => {
   const errors = createFeed(deps.recentErrors);
   const runs = createFeed(deps.recentRuns);
 
@@ -97,12 +114,17 @@ export const createStatusRoutes = (
     return { ...status, at: new Date(deps.clock.now()).toISOString(), recentErrors, recentRuns };
   };
 
-  const render = async (): Promise<Uint8Array> => {
+  const render = async (): Promise<Events> => {
     try {
-      return encoder.encode(`event: snapshot\ndata: ${JSON.stringify(await snapshot())}\n\n`);
+      const { recentErrors, recentRuns, ...status } = await snapshot();
+      return {
+        status: JSON.stringify(status),
+        errors: JSON.stringify(recentErrors),
+        runs: JSON.stringify(recentRuns),
+      };
     } catch (error) {
-      deps.logger.warn(`no snapshot for the dashboard: ${messageOf(error)}`);
-      return encoder.encode(': no snapshot now\n\n');
+      deps.logger.warn(`no numbers for the dashboard: ${messageOf(error)}`);
+      return {};
     }
   };
   const ticker = createTicker(render);
@@ -126,7 +148,8 @@ export const createStatusRoutes = (
           draining?.addEventListener('abort', end);
           // A client that left before its first byte cancels nothing: the request tells.
           request.signal.addEventListener('abort', () => leave());
-          controller.enqueue(encoder.encode(`retry: ${TICK_MS}\n\n`));
+          const history = eventText('history', JSON.stringify(deps.history()));
+          controller.enqueue(encoder.encode(`retry: ${TICK_MS}\n\n${history}`));
           ticker.add(controller);
         },
         cancel: () => leave(),

@@ -3,15 +3,17 @@ import { createBreaker, type Pass } from './breaker.ts';
 
 const make = () => {
   const changes: string[] = [];
+  const failedProbes: unknown[] = [];
   const time = { now: 0 };
   const breaker = createBreaker({
     baseMs: 100,
     maxMs: 350,
     now: () => time.now,
     onOpen: (error) => changes.push(`open: ${error}`),
+    onFailedProbe: (error) => failedProbes.push(error),
     onClose: () => changes.push('closed'),
   });
-  return { breaker, changes, time };
+  return { breaker, changes, failedProbes, time };
 };
 
 const leave = (pass: Pass | null): Pass => {
@@ -44,7 +46,7 @@ describe('breaker', () => {
   });
 
   test('waits longer after each probe that fails, up to the bound, and as at first once it was closed', () => {
-    const { breaker, changes, time } = make();
+    const { breaker, changes, failedProbes, time } = make();
     leave(breaker.pass()).failed('gone');
     const waits = [1, 2, 3, 4].map(() => {
       time.now += breaker.waitMs();
@@ -57,6 +59,7 @@ describe('breaker', () => {
     leave(breaker.pass()).failed('again');
     expect(breaker.waitMs()).toBe(100);
     expect(changes).toEqual(['open: gone', 'closed', 'open: again']);
+    expect(failedProbes).toEqual(Array(4).fill('still gone'));
   });
 
   test('a probe without a word on the broker makes room for the next', () => {

@@ -24,13 +24,15 @@ export type BreakerOptions = {
   readonly baseMs: number;
   readonly maxMs: number;
   readonly onOpen: (error: unknown) => void;
+  /** Told of each probe that failed, which may say more than the call before it. (Default: nobody is told) */
+  readonly onFailedProbe?: (error: unknown) => void;
   readonly onClose: () => void;
   /** Milliseconds; must not jump. (Default: `performance.now`) */
   readonly now?: () => number;
 };
 
 export const createBreaker = (options: BreakerOptions): Breaker => {
-  const { baseMs, maxMs, onOpen, onClose, now = () => performance.now() } = options;
+  const { baseMs, maxMs, onOpen, onFailedProbe = () => {}, onClose, now = () => performance.now() } = options;
   /** When the next probe may go, or null while closed. */
   let probeAt: number | null = null;
   let waitMs = baseMs;
@@ -44,6 +46,7 @@ export const createBreaker = (options: BreakerOptions): Breaker => {
     waitMs = wasClosed ? baseMs : Math.min(maxMs, waitMs * 2);
     probeAt = now() + waitMs;
     if (wasClosed) onOpen(error);
+    else onFailedProbe(error);
   };
 
   const close = () => {

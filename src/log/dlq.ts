@@ -54,26 +54,41 @@ const READ_RECORDS = 1000;
 
 const parse = (value: Uint8Array): DeadLetter | Resolution => JSON.parse(new TextDecoder().decode(value));
 
-/** Letters nobody has retried or dropped, oldest first, by their id; a letter sent again after that is open again. */
-export const openLetters = async (
-  log: Pick<PinLog, 'partitions' | 'read'>,
-): Promise<ReadonlyMap<string, DeadLetter>> => {
-  const open = new Map<string, DeadLetter>();
-  for (const { partition, start, end } of await log.partitions()) {
-    for (let offset = start; offset < end; ) {
-      const records = await log.read({ partition, offset }, READ_RECORDS);
-      const last = records.at(-1);
-      if (last === undefined) break;
-      for (const record of records) {
-        const entry = parse(record.value);
-        if ('resolves' in entry) for (const id of entry.resolves) open.delete(id);
-        else if (open.size < MAX_OPEN_LETTERS) open.set(letterKey(entry), entry);
+type ReadableLog = Pick<PinLog, 'partitions' | 'read'>;
+
+/**
+ * Letters nobody has retried or dropped, oldest first, by their id; a letter sent again after that is open again.
+ * @param keep what to remember of a letter
+ * @returns brings the map up to date, reading only what came since the call before
+ */
+export const followLetters = <T>(log: ReadableLog, keep: (letter: DeadLetter) => T) => {
+  const open = new Map<string, T>();
+  const readUpTo = new Map<number, number>();
+
+  const take = (value: Uint8Array) => {
+    const entry = parse(value);
+    if ('resolves' in entry) for (const id of entry.resolves) open.delete(id);
+    else if (open.size < MAX_OPEN_LETTERS) open.set(letterKey(entry), keep(entry));
+  };
+
+  return async (): Promise<ReadonlyMap<string, T>> => {
+    for (const { partition, start, end } of await log.partitions()) {
+      for (let offset = Math.max(start, readUpTo.get(partition) ?? 0); offset < end; ) {
+        const records = await log.read({ partition, offset }, READ_RECORDS);
+        const last = records.at(-1);
+        if (last === undefined) break;
+        for (const record of records) take(record.value);
+        offset = last.offset + 1;
+        readUpTo.set(partition, offset);
       }
-      offset = last.offset + 1;
     }
-  }
-  return open;
+    return open;
+  };
 };
+
+/** The open letters now, see {@link followLetters}. */
+export const openLetters = (log: ReadableLog): Promise<ReadonlyMap<string, DeadLetter>> =>
+  followLetters(log, (letter) => letter)();
 
 /** Marks letters as dealt with. Durable when it resolves. */
 export const resolveLetters = async (

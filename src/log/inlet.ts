@@ -9,6 +9,14 @@ export type Receipt = {
   readonly positions: readonly Position[] | null;
 };
 
+/** Whether the inlet is as it should be. */
+export type InletState = {
+  /** Why pins go to the spool now; null: they go to the log. */
+  readonly outage: string | null;
+  /** Pins in the spool: durable here, and not in the log yet. */
+  readonly spooled: number;
+};
+
 /** The edge's way into the log: straight, or past a broker that fails by way of the spool. */
 export type Inlet = {
   /**
@@ -16,6 +24,7 @@ export type Inlet = {
    * `append` throws; `overloaded` also when the spool is full
    */
   readonly append: (records: readonly NewRecord[]) => Promise<Receipt>;
+  readonly state: () => InletState;
   /** Flushes what waits. The log stays open. Idempotent. */
   readonly close: () => Promise<void>;
 };
@@ -23,5 +32,6 @@ export type Inlet = {
 /** Straight into `log`. */
 export const straightInlet = ({ append, durability }: Pick<PinLog, 'append' | 'durability'>): Inlet => ({
   append: async (records) => ({ durability, positions: await append(records) }),
+  state: () => ({ outage: null, spooled: 0 }),
   close: async () => {},
 });

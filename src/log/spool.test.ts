@@ -99,6 +99,17 @@ describe('withSpool', () => {
     expect((await append(inlet, 'new')).durability).toBe('broker');
   });
 
+  test('says that it is in use, why, and how much waits in it', async () => {
+    const setup = await setUp('down');
+    const { log, inlet } = setup;
+    expect(inlet.state()).toEqual({ outage: null, spooled: 0 });
+    await append(inlet, 'a', 'b');
+    expect(inlet.state()).toEqual({ outage: expect.stringContaining('down'), spooled: 2 });
+    log.setMood('well');
+    await isEmpty(setup);
+    expect(inlet.state()).toEqual({ outage: null, spooled: 0 });
+  });
+
   test('keys, values and headers come through byte for byte', async () => {
     const { log, inlet } = await setUp('down');
     const headers = { stage: 'x', é: 'ü🔑', empty: '' };

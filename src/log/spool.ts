@@ -5,7 +5,7 @@ import type { Metrics } from '../metrics.ts';
 import { withDeadline } from '../retry.ts';
 import { createBreaker, type Pass } from './breaker.ts';
 import { createGroupCommit, sizeOfAll } from './group-commit.ts';
-import type { Inlet, Receipt } from './inlet.ts';
+import type { Inlet, InletState, Receipt } from './inlet.ts';
 import type { NewRecord, PinLog } from './log.ts';
 import { createForwarder } from './spool-forwarder.ts';
 import { openSpoolStore, type SpoolStore } from './spool-store.ts';
@@ -18,7 +18,7 @@ export type SpoolOptions = {
   /** Longest an append waits for the broker, milliseconds. */
   readonly deadlineMs: number;
   readonly logger: Logger;
-  readonly metrics?: Pick<Metrics, 'spoolBytes' | 'spoolRecords' | 'spoolPins'>;
+  readonly metrics?: Pick<Metrics, 'spoolBytes' | 'spoolLimitBytes' | 'spoolRecords' | 'spoolPins'>;
 };
 
 /**
@@ -72,21 +72,38 @@ const createIntake = (store: SpoolStore, maxBytes: number, onSpooled: (records: 
 };
 
 /** Says what the spool does: gauges and counters, and one line each time it begins and ends to be needed. */
-const createReport = ({ logger, metrics }: SpoolOptions, store: SpoolStore, topic: string) => {
+const createReport = ({ logger, metrics, maxBytes }: SpoolOptions, store: SpoolStore, topic: string) => {
   const show = () => {
     const { records, bytes } = store.totals();
     metrics?.spoolRecords.set(records);
     metrics?.spoolBytes.set(bytes);
   };
+  metrics?.spoolLimitBytes.set(maxBytes);
   show();
+  let outage: string | null = null;
+  let isExplained = false;
   return {
     moved: (outcome: 'spooled' | 'forwarded' | 'refused', records: number) => {
       metrics?.spoolPins.inc({ outcome }, records);
       show();
     },
-    onOpen: (error: unknown) =>
-      logger.warn({ topic, error: messageOf(error) }, 'the broker fails: pins are kept in the spool until it is back'),
-    onClose: () => logger.info({ topic, ...store.totals() }, 'the broker is back: the spool is being forwarded'),
+    onOpen: (error: unknown) => {
+      outage = messageOf(error);
+      isExplained = false;
+      logger.warn({ topic, error: outage }, 'the broker fails: pins are kept in the spool until it is back');
+    },
+    // A request gives up at its deadline, often before the reason is known; a probe waits for it.
+    onFailedProbe: (error: unknown) => {
+      const reason = messageOf(error);
+      if (!isExplained && reason !== outage) logger.warn({ topic, error: reason }, 'the broker still fails');
+      isExplained = true;
+      outage = reason;
+    },
+    onClose: () => {
+      outage = null;
+      logger.info({ topic, ...store.totals() }, 'the broker is back: the spool is being forwarded');
+    },
+    state: (): InletState => ({ outage, spooled: store.totals().records }),
   };
 };
 
@@ -158,6 +175,7 @@ export const withSpool = async (
       appending.then(forget, forget);
       return appending;
     },
+    state: report.state,
     close: () => {
       closing ??= close();
       return closing;

@@ -1,5 +1,7 @@
 import { MAX_RUNS } from '../blob/archive.ts';
 import type { ArchiveText } from '../blob/archive-object.ts';
+import type { LogRecord } from '../log/log.ts';
+import { addParent } from '../tracing/tracing.ts';
 
 /** Lines of one partition that wait to become an object. Offsets rise; memory is that of the lines and 16 bytes each. */
 export type Draft = {
@@ -10,7 +12,10 @@ export type Draft = {
   readonly bytes: () => number;
   /** No further line fits: at the limits, or at more holes than an object's metadata can tell of. */
   readonly isFull: () => boolean;
-  readonly append: (offset: number, line: Uint8Array) => void;
+  /** @param headers of the record, which say what trace it belongs to */
+  readonly append: (offset: number, line: Uint8Array, headers?: LogRecord['headers']) => void;
+  /** Traces with a record in it. */
+  readonly parents: ReadonlySet<string>;
   /** A new draft of the lines after this offset; empty when there are none. */
   readonly after: (offset: number) => Draft;
   /** Valid until the next `append`. */
@@ -28,13 +33,14 @@ const START_BYTES = 64 * 1024;
 const GROWTH = 4;
 const LINE_FEED = 0x0a;
 
-export const createDraft = (partition: number, limits: DraftLimits): Draft => {
+export const createDraft = (partition: number, limits: DraftLimits, traces: Iterable<string> = []): Draft => {
   let buffer = Buffer.allocUnsafe(START_BYTES);
   let size = 0;
   const offsets: number[] = [];
   /** Where each line ends in the buffer, its line feed included. */
   const ends: number[] = [];
   const runs: [number, number][] = [];
+  const parents = new Set(traces);
 
   const makeRoom = (bytes: number) => {
     if (size + bytes <= buffer.length) return;
@@ -45,7 +51,8 @@ export const createDraft = (partition: number, limits: DraftLimits): Draft => {
     buffer = larger;
   };
 
-  const append = (offset: number, line: Uint8Array) => {
+  const append: Draft['append'] = (offset, line, headers) => {
+    if (headers !== undefined) addParent(parents, headers);
     makeRoom(line.length + 1);
     buffer.set(line, size);
     size += line.length + 1;
@@ -63,8 +70,9 @@ export const createDraft = (partition: number, limits: DraftLimits): Draft => {
     bytes: () => size,
     isFull: () => size >= limits.maxBytes || offsets.length >= limits.maxPins || runs.length >= MAX_RUNS,
     append,
+    parents,
     after: (last) => {
-      const rest = createDraft(partition, limits);
+      const rest = createDraft(partition, limits, parents);
       for (const [i, offset] of offsets.entries()) {
         if (offset > last) rest.append(offset, buffer.subarray(ends[i - 1] ?? 0, (ends[i] ?? 1) - 1));
       }

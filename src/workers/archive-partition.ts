@@ -15,7 +15,12 @@ export type PartitionDeps = PartitionState & {
   readonly limits: ArchiveLimits;
   readonly clock: Clock;
   /** Puts the object or adopts what is there; goes on trying until `gone`. */
-  readonly extend: (object: Awaited<ReturnType<typeof encodeArchiveObject>>, gone: AbortSignal) => Promise<Extended>;
+  readonly extend: (
+    object: Awaited<ReturnType<typeof encodeArchiveObject>>,
+    gone: AbortSignal,
+    /** Traces with a record in it. */
+    parents: ReadonlySet<string>,
+  ) => Promise<Extended>;
   /** Commits for the group; false when the partition belongs to another member now. */
   readonly commit: (nextOffset: number, gone: AbortSignal) => Promise<boolean>;
   /** The error that says that the archive is of another log. */
@@ -62,7 +67,7 @@ export const createArchivePartition = (deps: PartitionDeps): ArchivePartition =>
   const write = async (sealed: Draft) => {
     // More than one round when what is there already ends before the sealed lines do.
     for (let rest = sealed; rest.pins() > 0 && !gone.signal.aborted; rest = rest.after(archived)) {
-      const { entry } = await deps.extend(await encodeArchiveObject(rest.text()), gone.signal);
+      const { entry } = await deps.extend(await encodeArchiveObject(rest.text()), gone.signal, rest.parents);
       archived = entry.lastOffset;
       if (!(await deps.commit(archived + 1, gone.signal))) abandon();
     }
@@ -97,11 +102,11 @@ export const createArchivePartition = (deps: PartitionDeps): ArchivePartition =>
     if (highWatermark <= taken) {
       throw deps.conflict(`partition ${partition} ended after offset ${taken} and now ends before ${highWatermark}`);
     }
-    for (const { offset, value, timestamp } of batch.records) {
+    for (const { offset, value, timestamp, headers } of batch.records) {
       if (gone.signal.aborted) return;
       if (offset <= taken || offset <= archived) continue;
       if (draft.pins() === 0) draftedAt = clock.now();
-      draft.append(offset, archiveLine(value, timestamp));
+      draft.append(offset, archiveLine(value, timestamp), headers);
       taken = offset;
       if (draft.isFull()) await writeWhileFull();
     }

@@ -5,6 +5,7 @@ import type { Consumer, ConsumerHandler, PartitionState, PinLog } from '../log/l
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import { retry, sleep } from '../retry.ts';
+import { type Tracing, traced } from '../tracing/tracing.ts';
 import { type ArchivePoint, archiveConflict, extendChain, findStart } from './archive-chain.ts';
 import { type ArchiveLimits, type ArchivePartition, createArchivePartition } from './archive-partition.ts';
 import type { Worker, WorkerStatus } from './protocol.ts';
@@ -37,6 +38,8 @@ export type ArchiverDeps = {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly status: (status: WorkerStatus) => void;
+  /** Off when absent. */
+  readonly tracing?: Tracing;
   readonly limits: ArchiveLimits;
   /** Consumer group. */
   readonly group: string;
@@ -74,7 +77,7 @@ type SessionDeps = ArchiverDeps & { readonly patiently: Patiently; readonly stop
 
 /** Makes a partition of the archive, writing through this consumer's membership. */
 const openPartition = (deps: SessionDeps, consumer: () => Consumer) => {
-  const { log, store, metrics, limits, clock, patiently, stop, reached = () => {} } = deps;
+  const { log, store, metrics, limits, clock, patiently, stop, tracing, reached = () => {} } = deps;
   return (state: PartitionState): ArchivePartition => {
     const { partition } = state;
     return createArchivePartition({
@@ -82,10 +85,19 @@ const openPartition = (deps: SessionDeps, consumer: () => Consumer) => {
       limits,
       clock,
       conflict: (what) => archiveConflict(store, log.topic, what),
-      extend: async (object, gone) => {
+      extend: async (object, gone, parents) => {
         const chain = { store, topic: log.topic, reached };
         const signal = AbortSignal.any([gone, stop]);
-        const extended = await patiently(store.kind, signal, () => extendChain(chain, object));
+        const put = async () => {
+          const stopTimer = metrics.archivePutSeconds.startTimer();
+          const done = await extendChain(chain, object);
+          stopTimer();
+          return done;
+        };
+        const attributes = { partition, key: object.entry.key, 'messaging.batch.message_count': object.entry.pins };
+        const extended = await traced(tracing, 'archive put', parents, attributes, () =>
+          patiently(store.kind, signal, put),
+        );
         const { entry, added } = extended;
         const isOurs = added && entry.sha256 === object.entry.sha256;
         metrics.archiveObjects.inc({ outcome: isOurs ? 'created' : 'adopted' });

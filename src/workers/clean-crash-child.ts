@@ -1,6 +1,7 @@
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { letterKey } from '../log/dlq.ts';
+import type { RunReason } from './batch-run.ts';
 import { connectTo, openWorkshop } from './clean-fixture.ts';
 
 /**
@@ -14,10 +15,12 @@ export type CrashOrder = {
   readonly dir: string;
   readonly point: string;
   readonly times: number;
+  /** (Default: cron) */
+  readonly reason?: RunReason;
 };
 
 if (import.meta.main) {
-  const { url, dir, point, times } = JSON.parse(process.argv[2] ?? '') as CrashOrder;
+  const { url, dir, point, times, reason = 'cron' } = JSON.parse(process.argv[2] ?? '') as CrashOrder;
   const shop = await openWorkshop(connectTo(url), dir);
   let left = times;
   const cleaner = shop.cleaner({
@@ -29,6 +32,6 @@ if (import.meta.main) {
       if (now === point && --left === 0) process.kill(process.pid, 'SIGKILL');
     },
   });
-  await cleaner.runNow('cron');
+  await cleaner.runNow(reason);
   process.exit(0);
 }

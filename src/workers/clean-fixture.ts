@@ -49,6 +49,9 @@ export const startDatabase = async (): Promise<TestDatabase> => {
       const { sql } = database;
       await Promise.all([
         sql`delete from leases`,
+        sql`delete from batch_schedules`,
+        sql`delete from batch_alerts`,
+        sql`delete from batch_generations`,
         sql`delete from batch_runs`,
         sql`delete from archive_objects`,
         sql`delete from archive_object_stores`,

@@ -4,6 +4,7 @@ import type { PinRow } from '../db/pin-store/pin-store.ts';
 import { cleanPin } from '../pin/clean.ts';
 import { decodeRecord } from '../pin/decode.ts';
 import { writeTimestamp } from '../pin/pin.ts';
+import { countCleaned, countReject, countSetAside, emptyQuality, type Quality } from '../pin/quality.ts';
 
 /** Lines cleaned without a pause: some tens of milliseconds, so that heartbeats and the lease are never late. */
 const PAUSE_LINES = 10_000;
@@ -19,12 +20,17 @@ export type CleanedLines = {
   /** Of those, with a field that should be there and is not. */
   readonly errors: number;
   readonly rejected: readonly RejectedLine[];
+  readonly quality: Quality;
 };
+
+/** "the record is not JSON: Unexpected identifier" → what all such have in common. */
+const withoutDetail = (reason: string): string => reason.replace(/:.*$/s, '');
 
 /** Lines of one partition, offsets rising → rows. */
 export const cleanLines = async (partition: number, lines: readonly ArchivedLine[]): Promise<CleanedLines> => {
   const rows = new Map<string, PinRow>();
   const rejected: RejectedLine[] = [];
+  const quality = emptyQuality();
   let errors = 0;
   let untilPause = PAUSE_LINES;
   for (const { offset, line } of lines) {
@@ -35,15 +41,19 @@ export const cleanLines = async (partition: number, lines: readonly ArchivedLine
     // Every line of the archive has its `received_at`.
     const decoded = decodeRecord(line, 0);
     if (!decoded.ok) {
-      rejected.push({ offset, ...(readReject(line) ?? { reason: decoded.reject.reason, value: line }) });
+      const wrapped = readReject(line);
+      if (wrapped === null) countReject(quality, decoded.reject);
+      else countSetAside(quality, withoutDetail(wrapped.reason));
+      rejected.push({ offset, ...(wrapped ?? { reason: decoded.reject.reason, value: line }) });
       continue;
     }
     const cleaned = cleanPin(decoded.value);
+    countCleaned(quality, decoded.value, cleaned);
     if (cleaned.isError) errors++;
     const timestamp = writeTimestamp(cleaned.receivedAtMicros, offset);
     const held = rows.get(cleaned.uniqueId);
     if (held !== undefined && held.writeTimestamp > timestamp) continue;
     rows.set(cleaned.uniqueId, { ...cleaned, position: { partition, offset }, writeTimestamp: timestamp });
   }
-  return { rows: [...rows.values()], pins: lines.length - rejected.length, errors, rejected };
+  return { rows: [...rows.values()], pins: lines.length - rejected.length, errors, rejected, quality };
 };

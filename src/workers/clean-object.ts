@@ -8,6 +8,7 @@ import type { Database } from '../db/postgres/open.ts';
 import { isPinflowError, messageOf, PinflowError } from '../errors.ts';
 import { type DeadLetter, letterValue, type SendDeadLetters } from '../log/dlq.ts';
 import type { Metrics } from '../metrics.ts';
+import type { Quality } from '../pin/quality.ts';
 import { cleanLines, type RejectedLine } from './clean-lines.ts';
 import type { Retrying } from './clean-retry.ts';
 import type { RefusedRow } from './clean-upsert.ts';
@@ -26,6 +27,7 @@ export type CleanedObject =
       /** Lines that were set aside. */
       readonly rejects: number;
       readonly lines: readonly ArchivedLine[];
+      readonly quality: Quality;
     }
   /** The object is damaged, and was set aside as a whole. */
   | { readonly kind: 'rejected'; readonly reason: string };

@@ -1,26 +1,24 @@
-import { archivePartitions, listManifest } from '../blob/archive.ts';
 import type { BlobStore } from '../blob/blob.ts';
+import { type KnownObject, markObject, type ObjectProgress, type RunCounts } from '../db/postgres/ledger.ts';
 import {
-  addObjects,
-  frontier,
-  type KnownObject,
-  markObject,
-  type ObjectProgress,
-  pendingObjects,
-  type RunCounts,
-  retriedObjects,
-} from '../db/postgres/ledger.ts';
+  completeRebuild,
+  type Generation,
+  generationOf,
+  type HourRange,
+  incompleteObjects,
+} from '../db/postgres/ledger-generations.ts';
+import { recordStep } from '../db/postgres/ledger-steps.ts';
 import type { Database } from '../db/postgres/open.ts';
 import { isPinflowError, messageOf } from '../errors.ts';
+import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
+import { addQuality, countSetAside, type Quality } from '../pin/quality.ts';
+import { type Discovered, discover } from './clean-discover.ts';
 import type { CleanedObject, ObjectCleaner } from './clean-object.ts';
+import { ofHours, pending } from './clean-pending.ts';
 import type { Retrying } from './clean-retry.ts';
 import { isStoreFailure, type RefusedRow, type StoreWriter } from './clean-upsert.ts';
 
-/** Manifest entries added to the ledger in one statement. */
-const DISCOVER_BATCH = 500;
-/** Pending objects asked for at a time, so that memory does not grow with what is left to do. */
-const PENDING_PAGE = 200;
 /**
  * An object that cannot be handled now (its read fails, say) is left to the next run, and the walk goes on. After this many
  * in a row it is not the objects: the walk ends.
@@ -33,9 +31,9 @@ export type CleanPoint = 'run started' | 'objects discovered' | 'chunk upserted'
 export type RunDeps = {
   readonly store: BlobStore;
   readonly database: Database;
-  readonly writers: readonly StoreWriter[];
   readonly objects: ObjectCleaner;
   readonly metrics: Metrics;
+  readonly logger: Logger;
   readonly retrying: Retrying;
   readonly reached: (point: CleanPoint) => void;
 };
@@ -43,12 +41,21 @@ export type RunDeps = {
 /** Counts of a run while it is under way. */
 export type Tally = { -readonly [K in keyof RunCounts]: number };
 
+/** One object that went into one store, for whoever watches the run. */
+export type StepDone = { readonly store: string; readonly pins: number; readonly bytes: number };
+
 export type RunPlan = {
   readonly runId: number;
+  /** The stores to bring up to date. */
+  readonly writers: readonly StoreWriter[];
   /** First offset by partition up to which every store is known to have everything: what is below is not asked for. */
   readonly floor: ReadonlyMap<number, number>;
+  /** All objects of these hours, done or not. (Null: what the stores do not have.) */
+  readonly hours: HourRange | null;
   readonly signal: AbortSignal;
   readonly tally: Tally;
+  readonly quality: Quality;
+  readonly onStep: (step: StepDone) => void;
 };
 
 export type RunOutcome = {
@@ -58,60 +65,8 @@ export type RunOutcome = {
   readonly frontier: ReadonlyMap<number, number>;
 };
 
-/** Adds what the manifest has after the last known object, in order: a crash leaves no gap in the ledger. */
-const discoverPartition = async ({ store, database }: RunDeps, partition: number, signal: AbortSignal) => {
-  let last = await frontier(database, partition);
-  let found: KnownObject[] = [];
-  const add = async () => {
-    await addObjects(database, found);
-    last = found.at(-1)?.firstOffset ?? last;
-    found = [];
-  };
-  for await (const entry of listManifest(store, partition, (last ?? -1) + 1)) {
-    if (signal.aborted) break;
-    found.push(entry);
-    if (found.length >= DISCOVER_BATCH) await add();
-  }
-  await add();
-  return last;
-};
-
-type Discovered = RunOutcome & { readonly partitions: readonly number[] };
-
-const discover = async (deps: RunDeps, signal: AbortSignal): Promise<Discovered> => {
-  const { store, retrying } = deps;
-  const found = new Map<number, number>();
-  const failures: string[] = [];
-  const attempt = async <T>(work: () => Promise<T>, otherwise: T): Promise<T> => {
-    try {
-      return await retrying(store.kind, work, signal);
-    } catch (error) {
-      failures.push(`the manifest of the archive: ${messageOf(error)}`);
-      return otherwise;
-    }
-  };
-  const partitions = await attempt(() => archivePartitions(store), []);
-  for (const partition of partitions) {
-    const last = await attempt(() => discoverPartition(deps, partition, signal), null);
-    if (last !== null) found.set(partition, last);
-  }
-  return { failures, frontier: found, partitions };
-};
-
-/** What a store does not have yet: first what someone asked for again, then partition by partition in the order of the chain. */
-async function* pending(deps: RunDeps, { floor, signal }: RunPlan, store: string, partitions: readonly number[]) {
-  const { database, retrying } = deps;
-  yield* await retrying('postgres', () => retriedObjects(database, store, PENDING_PAGE), signal);
-  for (const partition of partitions) {
-    let page: readonly KnownObject[] = [];
-    do {
-      const after = page.at(-1)?.firstOffset ?? floor.get(partition) ?? -1;
-      const query = { partition, store, after, limit: PENDING_PAGE };
-      page = await retrying('postgres', () => pendingObjects(database, query), signal);
-      yield* page;
-    } while (page.length === PENDING_PAGE);
-  }
-}
+/** One store within a run. */
+type Lane = { readonly writer: StoreWriter; readonly generation: Generation };
 
 const progressRow = (
   { partition, firstOffset }: KnownObject,
@@ -131,25 +86,66 @@ const progressRow = (
       };
 };
 
+type Progress = ReturnType<typeof progressRow>;
+
+const countStep = (
+  { metrics }: RunDeps,
+  { tally, quality, onStep }: RunPlan,
+  step: { readonly store: string; readonly object: KnownObject; readonly progress: Progress },
+  cleaned: CleanedObject,
+  refused: readonly RefusedRow[],
+) => {
+  const { store, object, progress } = step;
+  metrics.cleanedPins.inc({ store }, progress.pins);
+  tally.objects++;
+  tally.pins += progress.pins;
+  tally.errors += progress.errors;
+  tally.rejects += progress.rejects;
+  tally.bytes += object.bytes;
+  if (cleaned.kind === 'cleaned') addQuality(quality, cleaned.quality);
+  else countSetAside(quality, 'damaged object');
+  countSetAside(quality, 'refused by the store', refused.length);
+  onStep({ store, pins: progress.pins, bytes: object.bytes });
+};
+
+type StepEnd = Pick<Progress, 'pins' | 'errors' | 'rejects'> & {
+  readonly status: string;
+  readonly error: string | null;
+};
+
+const record = (deps: RunDeps, plan: RunPlan, store: string, object: KnownObject, ms: number, end: StepEnd) => {
+  const { partition, firstOffset, key, bytes } = object;
+  const step = { runId: plan.runId, partition, firstOffset, store, key, bytes, ms: Math.round(ms), ...end };
+  return deps.retrying('postgres', () => recordStep(deps.database, step), plan.signal);
+};
+
 /** One object into one store. False when `signal` aborted before it was finished: the next run does it anew. */
-const cleanInto = (deps: RunDeps, { runId, signal, tally }: RunPlan, writer: StoreWriter, object: KnownObject) =>
-  deps.objects.use(object, signal, async (cleaned) => {
-    const refused = cleaned.kind === 'cleaned' ? await writer.upsert(cleaned.rows, signal) : [];
+const cleanInto = (deps: RunDeps, plan: RunPlan, { writer, generation }: Lane, object: KnownObject) => {
+  const { runId, signal } = plan;
+  const stopTimer = deps.metrics.cleanObjectSeconds.startTimer({ store: writer.name });
+  const startedAt = performance.now();
+  return deps.objects.use(object, signal, async (cleaned) => {
+    const refused = cleaned.kind === 'cleaned' ? await writer.upsert(cleaned.rows, signal, generation.generation) : [];
     if (refused === null) return false;
     deps.reached('object upserted');
     if (cleaned.kind === 'cleaned') await deps.objects.setRowsAside(object, cleaned.lines, refused, signal);
     const progress = progressRow(object, cleaned, refused);
-    const marking = () => markObject(deps.database, { ...progress, store: writer.name, runId });
-    await deps.retrying('postgres', marking, signal);
+    const mark = { ...progress, store: writer.name, runId, generation: generation.generation };
+    await deps.retrying('postgres', () => markObject(deps.database, mark), signal);
     deps.reached('object marked');
-    deps.metrics.cleanedPins.inc({ store: writer.name }, progress.pins);
-    tally.objects++;
-    tally.pins += progress.pins;
-    tally.errors += progress.errors;
-    tally.rejects += progress.rejects;
-    tally.bytes += object.bytes;
+    stopTimer();
+    countStep(deps, plan, { store: writer.name, object, progress }, cleaned, refused);
+    const { status, pins, errors, rejects, reason: error } = progress;
+    await record(deps, plan, writer.name, object, performance.now() - startedAt, {
+      status,
+      pins,
+      errors,
+      rejects,
+      error,
+    });
     return true;
   });
+};
 
 /** Errors that the next object would meet too. */
 const endsWalk = (error: unknown) =>
@@ -157,25 +153,68 @@ const endsWalk = (error: unknown) =>
   ((error.code === 'pin_store_unavailable' && isStoreFailure(error)) ||
     ['config', 'disk_full', 'postgres_unavailable'].includes(error.code));
 
+/**
+ * The end of a rebuild: what stands at an older generation is in no object any more, and goes. Where the archive could not be
+ * read whole nobody can say so: then the older rows stay.
+ * @returns why they stayed, in a sentence
+ */
+const finishRebuild = async (deps: RunDeps, { signal }: RunPlan, { writer, generation }: Lane): Promise<string[]> => {
+  const { database, logger } = deps;
+  const lacking = await incompleteObjects(database, writer.name);
+  const complete = () => completeRebuild(database, writer.name, generation.generation);
+  if (lacking > 0) {
+    await complete();
+    return [
+      `${writer.name}: rebuilt, but rows of before are kept: ${lacking} objects of the archive could not be read. Restore them and run \`clean --rebuild\` again.`,
+    ];
+  }
+  const removed = await writer.sweep(generation.generation, signal);
+  if (removed === null) return [];
+  await complete();
+  logger.info({ store: writer.name, generation: generation.generation, removed }, 'rebuild complete');
+  return [];
+};
+
+const isRebuilding = ({ generation, completed }: Generation) => generation > completed;
+
+const objectsFor = (deps: RunDeps, plan: RunPlan, { writer, generation }: Lane, partitions: readonly number[]) => {
+  const { floor, hours, signal } = plan;
+  if (hours !== null) return ofHours(deps, hours, signal);
+  const rebuild = isRebuilding(generation) ? generation.generation : 0;
+  return pending(deps, { store: writer.name, floor, partitions, rebuild, signal });
+};
+
+/** An object that is left to the next run: why, and whether the walk may go on. */
+const postpone = async (deps: RunDeps, plan: RunPlan, store: string, object: KnownObject, error: unknown) => {
+  const end = { status: 'failed', pins: 0, errors: 0, rejects: 0, error: messageOf(error) };
+  // History only: the walk's own reason is what counts.
+  await record(deps, plan, store, object, 0, end).catch(() => {});
+  if (endsWalk(error)) throw error;
+};
+
 /** Brings one store up to date. @returns why it could not, in sentences */
-const walk = async (deps: RunDeps, plan: RunPlan, writer: StoreWriter, partitions: readonly number[]) => {
+const walk = async (deps: RunDeps, plan: RunPlan, writer: StoreWriter, { partitions, failures }: Discovered) => {
   const { signal } = plan;
   let postponed = 0;
   let inARow = 0;
   let example = '';
   try {
     await deps.retrying(writer.name, writer.prepare, signal);
-    for await (const object of pending(deps, plan, writer.name, partitions)) {
+    const lane = { writer, generation: await generationOf(deps.database, writer.name) };
+    for await (const object of objectsFor(deps, plan, lane, partitions)) {
       if (signal.aborted) return [];
       try {
-        if (!(await cleanInto(deps, plan, writer, object))) return [];
+        if (!(await cleanInto(deps, plan, lane, object))) return [];
         inARow = 0;
       } catch (error) {
-        if (endsWalk(error)) throw error;
+        await postpone(deps, plan, writer.name, object, error);
         if (postponed++ === 0) example = `${object.key}: ${messageOf(error)}`;
         if (++inARow >= MAX_POSTPONED_IN_A_ROW) break;
       }
     }
+    // What a manifest that was not read whole did not name must not be removed; nor all there is, for an archive with nothing in it.
+    const isWhole = failures.length === 0 && partitions.length > 0 && postponed === 0 && plan.hours === null;
+    if (isWhole && !signal.aborted && isRebuilding(lane.generation)) return await finishRebuild(deps, plan, lane);
   } catch (error) {
     return [`${writer.name}: ${messageOf(error)}`];
   }
@@ -186,7 +225,7 @@ const walk = async (deps: RunDeps, plan: RunPlan, writer: StoreWriter, partition
 export const cleanArchive = async (deps: RunDeps, plan: RunPlan): Promise<RunOutcome> => {
   const discovered = await discover(deps, plan.signal);
   deps.reached('objects discovered');
-  const walks = deps.writers.map((writer) => walk(deps, plan, writer, discovered.partitions));
+  const walks = plan.writers.map((writer) => walk(deps, plan, writer, discovered));
   const failures = [...discovered.failures, ...(await Promise.all(walks)).flat()];
   return { failures, frontier: discovered.frontier };
 };

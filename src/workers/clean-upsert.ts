@@ -14,10 +14,17 @@ export type StoreWriter = {
   readonly prepare: () => Promise<void>;
   /**
    * Upserts the rows, in chunks. A row that the store refuses for good is found and answered; its neighbours land.
+   * @param generation see PinStore (Default: 0)
    * @returns null when `signal` aborted before all of them were sent
    * @throws PinflowError `pin_store_unavailable`, `disk_full`: the store, not a row, is at fault
    */
-  readonly upsert: (rows: readonly PinRow[], signal: AbortSignal) => Promise<readonly RefusedRow[] | null>;
+  readonly upsert: (
+    rows: readonly PinRow[],
+    signal: AbortSignal,
+    generation?: number,
+  ) => Promise<readonly RefusedRow[] | null>;
+  /** Removes the rows of older generations. @returns how many, null when `signal` aborted before the end */
+  readonly sweep: (generation: number, signal: AbortSignal) => Promise<number | null>;
 };
 
 export type StoreWriterDeps = {
@@ -37,51 +44,54 @@ const refusesAll = (store: PinStore, cause: unknown) =>
     { cause },
   );
 
+type Chunk = { readonly rows: readonly PinRow[]; readonly generation: number; readonly signal: AbortSignal };
+
 /**
  * Tells a poison row from a store that refuses everything (a dropped table, revoked rights): a row is condemned only while
  * the store demonstrably takes another. The proof is a row that landed before: writing it again changes nothing.
  */
 export const createStoreWriter = ({ store, retrying, reached }: StoreWriterDeps): StoreWriter => {
   let prepared: Promise<void> | null = null;
-  let landed: PinRow | null = null;
+  let landed: { readonly row: PinRow; readonly generation: number } | null = null;
 
-  const send = async (rows: readonly PinRow[], signal: AbortSignal) => {
-    await retrying(store.name, () => store.upsert(rows), signal);
-    landed = rows[0] ?? landed;
+  const send = async ({ rows, generation, signal }: Chunk) => {
+    await retrying(store.name, () => store.upsert(rows, generation), signal);
+    if (rows[0] !== undefined) landed = { row: rows[0], generation };
     reached('chunk upserted');
   };
 
   const assertHealthy = async (cause: unknown) => {
     try {
-      await (landed === null ? store.check() : store.upsert([landed]));
+      await (landed === null ? store.check() : store.upsert([landed.row], landed.generation));
     } catch {
       throw refusesAll(store, cause);
     }
   };
 
-  const split = async (rows: readonly PinRow[], cause: unknown, signal: AbortSignal): Promise<RefusedRow[]> => {
+  const split = async (chunk: Chunk, cause: unknown): Promise<RefusedRow[]> => {
+    const { rows } = chunk;
     if (rows.length === 1) return rows.map((row) => ({ row, reason: messageOf(cause) }));
     const middle = Math.ceil(rows.length / 2);
     const refused: RefusedRow[] = [];
     for (const half of [rows.slice(0, middle), rows.slice(middle)]) {
       try {
-        await send(half, signal);
+        await send({ ...chunk, rows: half });
       } catch (error) {
         if (isStoreFailure(error)) throw error;
-        refused.push(...(await split(half, error, signal)));
+        refused.push(...(await split({ ...chunk, rows: half }, error)));
       }
     }
     return refused;
   };
 
-  const upsertChunk = async (rows: readonly PinRow[], signal: AbortSignal): Promise<readonly RefusedRow[]> => {
+  const upsertChunk = async (chunk: Chunk): Promise<readonly RefusedRow[]> => {
     try {
-      await send(rows, signal);
+      await send(chunk);
       return [];
     } catch (error) {
       if (isStoreFailure(error)) throw error;
       await assertHealthy(error);
-      const refused = await split(rows, error, signal);
+      const refused = await split(chunk, error);
       if (landed === null) throw refusesAll(store, error);
       return refused;
     }
@@ -96,13 +106,14 @@ export const createStoreWriter = ({ store, retrying, reached }: StoreWriterDeps)
       });
       return prepared;
     },
-    upsert: async (rows, signal) => {
+    upsert: async (rows, signal, generation = 0) => {
       const refused: RefusedRow[] = [];
       for (let at = 0; at < rows.length; at += UPSERT_ROWS) {
         if (signal.aborted) return null;
-        refused.push(...(await upsertChunk(rows.slice(at, at + UPSERT_ROWS), signal)));
+        refused.push(...(await upsertChunk({ rows: rows.slice(at, at + UPSERT_ROWS), generation, signal })));
       }
       return refused;
     },
+    sweep: (generation, signal) => retrying(store.name, () => store.sweep(generation, signal), signal),
   };
 };

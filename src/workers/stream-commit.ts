@@ -2,7 +2,7 @@ import type { Clock } from '../clock.ts';
 import { isRowError } from '../db/postgres/errors.ts';
 import type { Database } from '../db/postgres/open.ts';
 import type { SpeedPin } from '../db/postgres/speed-batch.ts';
-import { commitMicroBatch } from '../db/postgres/speed-view.ts';
+import { type Committed, createSpeedWriter, type Prepared } from '../db/postgres/speed-commit.ts';
 import { messageOf } from '../errors.ts';
 import { type DeadLetter, letterValue, type SendDeadLetters } from '../log/dlq.ts';
 import type { LogRecord } from '../log/log.ts';
@@ -11,6 +11,7 @@ import type { Metrics } from '../metrics.ts';
 import { cleanPin } from '../pin/clean.ts';
 import { decodeRecord } from '../pin/decode.ts';
 import { writeTimestamp } from '../pin/pin.ts';
+import { addParent, type Tracing, traced } from '../tracing/tracing.ts';
 import type { Patiently } from './stream-retry.ts';
 
 export type CommitDeps = {
@@ -20,6 +21,8 @@ export type CommitDeps = {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly topic: string;
+  /** Off when absent. */
+  readonly tracing?: Tracing;
 };
 
 /** A record with its row of the speed view, or with the reason why it has none. */
@@ -27,12 +30,22 @@ type Decoded =
   | { readonly record: LogRecord; readonly pin: SpeedPin }
   | { readonly record: LogRecord; readonly pin: null; readonly reason: string };
 
-/** The records of a partition from offset `from` (null: the first ever) up to, and without, `to`. */
-type Part<T> = {
+/** Records of a partition up to, and without, offset `to`, ready to be written. */
+export type Work = {
   readonly partition: number;
-  readonly records: readonly T[];
-  readonly from: number | null;
+  readonly records: readonly Decoded[];
+  readonly prepared: Prepared;
   readonly to: number;
+};
+
+export type StreamCommit = {
+  /** Decodes, cleans and encodes: all that can be done while Postgres still works on the batch before. */
+  readonly prepare: (part: Pick<Work, 'partition' | 'to'> & { readonly records: readonly LogRecord[] }) => Work;
+  /**
+   * @param from the offset the database should hold; null: none yet
+   * @throws PinflowError `fenced` (see `SpeedWriter`), and what trying again does not help
+   */
+  readonly commit: (work: Work, from: number | null) => Promise<Committed>;
 };
 
 const decode = (record: LogRecord): Decoded => {
@@ -58,12 +71,27 @@ const createDeadLetters =
     logger.warn({ letters: letters.length, first: letters[0]?.position, reason: letters[0]?.reason }, 'dead letters');
   };
 
-const countRecords = ({ metrics }: CommitDeps, records: readonly Decoded[], pins: readonly SpeedPin[]) => {
+/** Pins of a micro-batch whose age is taken down, spread evenly: to observe each costs a fifth of all the stream does with it. */
+const VISIBLE_SAMPLES = 20;
+
+const parentsOf = ({ tracing }: CommitDeps, { records }: Work): ReadonlySet<string> => {
+  const parents = new Set<string>();
+  if (tracing !== undefined) for (const { record } of records) addParent(parents, record.headers);
+  return parents;
+};
+
+const countRecords = ({ metrics, clock }: CommitDeps, records: readonly Decoded[], pins: readonly SpeedPin[]) => {
+  const fields = new Map<string, number>();
   let errors = 0;
   for (const pin of pins) {
     if (pin.isError) errors++;
-    for (const field of pin.errorFields) metrics.streamErrorFields.inc({ field });
+    for (const field of pin.errorFields) fields.set(field, (fields.get(field) ?? 0) + 1);
   }
+  const nowSeconds = clock.now() / 1000;
+  for (let at = 0; at < pins.length; at += Math.ceil(pins.length / VISIBLE_SAMPLES)) {
+    metrics.streamVisibleSeconds.observe(Math.max(0, nowSeconds - (pins[at]?.receivedAtMicros ?? 0) / 1e6));
+  }
+  for (const [field, pinsWithout] of fields) metrics.streamErrorFields.inc({ field }, pinsWithout);
   metrics.streamBatchPins.observe(records.length);
   metrics.streamedPins.inc({ outcome: 'clean' }, pins.length - errors);
   metrics.streamedPins.inc({ outcome: 'error' }, errors);
@@ -76,47 +104,57 @@ const countRecords = ({ metrics }: CommitDeps, records: readonly Decoded[], pins
  *
  * When the database refuses a value, halves are tried until the record is found: it becomes a dead letter, its neighbours
  * land. Each transaction moves the offset over all its records, so a crash in the midst of it leaves nothing half done.
- *
- * @throws PinflowError `fenced` (see `commitMicroBatch`), and what trying again does not help
  */
-export const createStreamCommit = (deps: CommitDeps, patiently: Patiently) => {
+export const createStreamCommit = (deps: CommitDeps, patiently: Patiently): StreamCommit => {
   const { database, topic, metrics } = deps;
+  const writer = createSpeedWriter(database);
   const sendRefused = createDeadLetters(deps, patiently);
 
-  const transact = async ({ partition, records, from, to }: Part<Decoded>) => {
-    const pins = records.flatMap(({ pin }) => pin ?? []);
-    const stopTimer = metrics.streamBatchSeconds.startTimer();
-    await patiently('postgres', () => commitMicroBatch(database, { topic, partition, from, to, pins }));
-    stopTimer();
-    countRecords(deps, records, pins);
+  const workOf = (partition: number, records: readonly Decoded[], to: number): Work => {
+    const prepared = writer.prepare(records.flatMap(({ pin }) => pin ?? []));
+    return { partition, records, prepared, to };
   };
 
-  const commitPart = async (part: Part<Decoded>, attempts: number): Promise<void> => {
+  const transact = async ({ partition, records, prepared, to }: Work, from: number | null) => {
+    const stopTimer = metrics.streamBatchSeconds.startTimer();
+    const committed = await patiently('postgres', () => writer.commit({ topic, partition, from, to }, prepared));
+    stopTimer();
+    countRecords(deps, records, prepared.pins);
+    return committed;
+  };
+
+  const commitPart = async (work: Work, from: number | null, attempts: number): Promise<Committed> => {
+    const { partition, records, prepared, to } = work;
     try {
-      return await transact(part);
+      return await transact(work, from);
     } catch (error) {
-      if (!isRowError(error) || part.records.every(({ pin }) => pin === null)) throw error;
+      if (!isRowError(error) || prepared.pins.length === 0) throw error;
       metrics.retries.inc({ engine: 'postgres' });
-      const [first, ...others] = part.records;
+      const [first, ...others] = records;
       if (first !== undefined && others.length === 0) {
         const refused = { record: first.record, pin: null, reason: messageOf(error) } as const;
         await sendRefused([refused], attempts);
-        return await commitPart({ ...part, records: [refused] }, attempts + 1);
+        return await commitPart(workOf(partition, [refused], to), from, attempts + 1);
       }
     }
-    const half = Math.ceil(part.records.length / 2);
-    const [front, back] = [part.records.slice(0, half), part.records.slice(half)];
-    const middle = back[0]?.record.offset ?? part.to;
-    await commitPart({ ...part, records: front, to: middle }, attempts + 1);
-    await commitPart({ ...part, records: back, from: middle }, attempts + 1);
+    const half = Math.ceil(records.length / 2);
+    const [front, back] = [records.slice(0, half), records.slice(half)];
+    const middle = back[0]?.record.offset ?? to;
+    await commitPart(workOf(partition, front, middle), from, attempts + 1);
+    return await commitPart(workOf(partition, back, to), middle, attempts + 1);
   };
 
-  return async (part: Part<LogRecord>): Promise<void> => {
-    const records = part.records.map(decode);
-    await sendRefused(
-      records.filter((record) => record.pin === null),
-      1,
-    );
-    await commitPart({ ...part, records }, 1);
+  return {
+    prepare: ({ partition, records, to }) => workOf(partition, records.map(decode), to),
+    commit: (work, from) => {
+      const attributes = { partition: work.partition, 'messaging.batch.message_count': work.records.length };
+      return traced(deps.tracing, 'stream commit', parentsOf(deps, work), attributes, async () => {
+        await sendRefused(
+          work.records.filter((record) => record.pin === null),
+          1,
+        );
+        return await commitPart(work, from, 1);
+      });
+    },
   };
 };

@@ -1,12 +1,19 @@
 import { streamOffsets } from '../db/postgres/speed-view.ts';
-import { isPinflowError, messageOf, PinflowError } from '../errors.ts';
-import type { Consumer, ConsumerHandler, LogBatch, PinLog } from '../log/log.ts';
+import { messageOf, PinflowError } from '../errors.ts';
+import type { Consumer, ConsumerHandler, PinLog } from '../log/log.ts';
 import type { Worker, WorkerStatus } from './protocol.ts';
 import { type CommitDeps, createStreamCommit } from './stream-commit.ts';
+import { createLane, type Lane, type StreamPoint } from './stream-lane.ts';
+import { createPace } from './stream-pace.ts';
+import { type KeptDays, keepRemoving } from './stream-removal.ts';
 import { createPatiently, type Patiently } from './stream-retry.ts';
 
-/** Where a test may crash the worker. */
-export type StreamPoint = 'before stream commit' | 'after stream commit, before group commit' | 'after group commit';
+export type { StreamPoint } from './stream-lane.ts';
+
+/** Of a transaction while the stream keeps up: what a pin waits for at most behind the batch before. Milliseconds. */
+const LATENCY_MS = 100;
+/** Of a transaction in catch-up: longer ones are hardly faster, and hold locks and memory. Milliseconds. */
+const CATCH_UP_MS = 1000;
 
 export type StreamerDeps = CommitDeps & {
   readonly log: PinLog;
@@ -14,6 +21,8 @@ export type StreamerDeps = CommitDeps & {
   readonly group: string;
   /** Of a micro-batch: pins, and bytes of their records. */
   readonly limits: { readonly maxPins: number; readonly maxBytes: number };
+  /** Old rows are removed while the worker runs. (Default: all are kept.) */
+  readonly kept?: KeptDays;
   readonly reached?: (point: StreamPoint) => void;
 };
 
@@ -52,67 +61,73 @@ const tellGroup = async ({ logger }: StreamerDeps, consumer: Consumer, partition
   }
 };
 
-const createHandler = (deps: StreamerDeps, patiently: Patiently, consumer: () => Consumer): ConsumerHandler => {
-  const { database, topic, group, metrics, logger, status, reached } = deps;
-  const commit = createStreamCommit(deps, patiently);
-  /** What the database holds for the partitions that are ours, as far as we know; it checks. */
-  const next = new Map<number, number>();
+type Handler = ConsumerHandler & {
+  /** Resolves when nothing is under way. */
+  readonly settled: () => Promise<void>;
+};
+
+/** @param failed told what ends the worker */
+const createHandler = (
+  deps: StreamerDeps,
+  patiently: Patiently,
+  consumer: () => Consumer,
+  failed: (error: unknown) => void,
+): Handler => {
+  const { database, topic, group, metrics, logger, status, reached, limits } = deps;
+  const streamCommit = createStreamCommit(deps, patiently);
+  const pace = createPace({ latencyMs: LATENCY_MS, catchUpMs: CATCH_UP_MS, ...limits });
+  const lanes = new Map<number, Lane>();
 
   const showLag = (partition: number, lag: number) =>
     metrics.consumerLag.set({ group, partition: String(partition) }, Math.max(0, lag));
 
-  /** Another worker moved the partition on: go on where it left it. If that worker is still at it, the log will tell one of us. */
-  const followStored = async (partition: number) => {
-    const stored = await patiently('postgres', () => streamOffsets(database, topic));
-    const offset = stored.get(partition);
-    if (offset === undefined) return;
-    next.set(partition, offset);
-    logger.info({ partition, offset }, 'the speed view stands elsewhere: going on from there');
-    consumer().seek(partition, offset);
-  };
-
-  const batch = async ({ partition, records, highWatermark }: LogBatch) => {
-    const from = next.get(partition) ?? null;
-    // Offsets may be missing in between, where the log dropped or never had them; none is read twice.
-    const fresh = from === null ? records : records.filter((record) => record.offset >= from);
-    const last = fresh.at(-1);
-    if (last === undefined) return followStored(partition);
-    const to = last.offset + 1;
-    reached?.('before stream commit');
-    try {
-      await commit({ partition, records: fresh, from, to });
-    } catch (error) {
-      if (isPinflowError(error, 'fenced')) return followStored(partition);
-      throw error;
-    }
-    next.set(partition, to);
-    showLag(partition, highWatermark - to);
-    reached?.('after stream commit, before group commit');
-    await tellGroup(deps, consumer(), partition, to);
-    reached?.('after group commit');
+  const openLane = (partition: number, from: number | null): Lane => {
+    const lane: Lane = createLane(
+      {
+        ...streamCommit,
+        pace,
+        clock: deps.clock,
+        reached,
+        failed,
+        stored: async () => (await patiently('postgres', () => streamOffsets(database, topic))).get(partition),
+        seek: (offset) => {
+          logger.info({ partition, offset }, 'the speed view stands elsewhere: going on from there');
+          consumer().seek(partition, offset);
+        },
+        tellGroup: (offset) => tellGroup(deps, consumer(), partition, offset),
+        committed: ({ nextOffset, highWatermark, latePins }) => {
+          if (lanes.get(partition) !== lane) return;
+          showLag(partition, highWatermark - nextOffset);
+          metrics.streamLatePins.set({ partition: String(partition) }, latePins);
+        },
+      },
+      from,
+    );
+    lanes.set(partition, lane);
+    return lane;
   };
 
   return {
     assigned: async (partitions) => {
       const { stored, starts, states } = await patiently('postgres', () => startOffsets(deps, partitions));
-      for (const partition of partitions) {
-        const offset = stored.get(partition);
-        if (offset === undefined) next.delete(partition);
-        else next.set(partition, offset);
-      }
+      for (const partition of partitions) openLane(partition, stored.get(partition) ?? null);
       for (const { partition, end } of states) {
         if (partitions.includes(partition)) showLag(partition, end - (starts.get(partition) ?? end));
       }
       status({ state: 'ready' });
       return starts;
     },
-    batch,
+    batch: (batch) => (lanes.get(batch.partition) ?? openLane(batch.partition, null)).batch(batch),
     revoked: async (partitions) => {
+      const lost = partitions.map((partition) => lanes.get(partition)?.settled());
       for (const partition of partitions) {
-        next.delete(partition);
+        lanes.delete(partition);
         metrics.consumerLag.remove({ group, partition: String(partition) });
+        metrics.streamLatePins.remove({ partition: String(partition) });
       }
+      await Promise.all(lost);
     },
+    settled: async () => void (await Promise.all([...lanes.values()].map((lane) => lane.settled()))),
   };
 };
 
@@ -125,18 +140,35 @@ export const createStreamer = (deps: StreamerDeps): Worker => {
   const draining = new AbortController();
   const patiently = createPatiently(deps, draining.signal);
   let consumer: Consumer | null = null;
+  let handler: Handler | null = null;
+
+  const close = async () => {
+    // First, so that the group still hears of what is committed now; then what was handed over while it closed.
+    await handler?.settled();
+    await consumer?.close().catch(() => undefined);
+    await handler?.settled();
+  };
 
   const run = async () => {
     if (draining.signal.aborted) return;
-    const opened = deps.log.consume({
-      group: deps.group,
-      maxRecords: deps.limits.maxPins,
-      maxBytes: deps.limits.maxBytes,
-      handler: createHandler(deps, patiently, () => opened),
-    });
+    const failure = Promise.withResolvers<never>();
+    handler = createHandler(deps, patiently, () => opened, failure.reject);
+    const { maxPins: maxRecords, maxBytes } = deps.limits;
+    const opened = deps.log.consume({ group: deps.group, maxRecords, maxBytes, handler });
     consumer = opened;
-    // A call that is still being retried when the drain comes ends with its error: its batch will be read again.
-    await opened.done.catch((error: unknown) => (draining.signal.aborted ? undefined : Promise.reject(error)));
+    const ended = new AbortController();
+    const { kept } = deps;
+    const removing = kept === undefined ? null : keepRemoving({ ...deps, kept }, ended.signal);
+    try {
+      await Promise.race([opened.done, failure.promise]);
+    } catch (error) {
+      await close();
+      // A call that is still being retried when the drain comes ends with its error: its batch will be read again.
+      if (!draining.signal.aborted) throw error;
+    } finally {
+      ended.abort();
+      await removing;
+    }
   };
 
   let running: Promise<void> | null = null;
@@ -147,7 +179,7 @@ export const createStreamer = (deps: StreamerDeps): Worker => {
     },
     drain: async () => {
       draining.abort();
-      await consumer?.close().catch(() => undefined);
+      await close();
       await running?.catch(() => undefined);
     },
   };

@@ -12,7 +12,11 @@ import { ARCHIVE_GROUP, openDeadLetterLog, openLog, STREAM_GROUP } from '../log/
 import { createLogger, type Logger } from '../logger.ts';
 import { createMetrics, type Metrics } from '../metrics.ts';
 import { retry } from '../retry.ts';
+import { watchThread } from '../thread-metrics.ts';
+import { openTracing } from '../tracing/open.ts';
+import type { Tracing } from '../tracing/tracing.ts';
 import { createArchiver } from './archiver.ts';
+import { cleanPolicy } from './clean-watch.ts';
 import { createCleaner } from './cleaner.ts';
 import {
   type FromWorker,
@@ -38,6 +42,7 @@ type Context = {
   readonly name: string;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  readonly tracing: Tracing | undefined;
   readonly status: (status: WorkerStatus) => void;
   /** Aborts when the worker is to drain, so that waiting for an engine ends too. */
   readonly signal: AbortSignal;
@@ -72,12 +77,13 @@ const openPostgresHost = async ({ config, logger }: Context): Promise<Opened & {
   };
 };
 
-const openArchive = async ({ config, logger, metrics, status }: Context): Promise<Opened> => {
+const openArchive = async ({ config, logger, metrics, status, tracing }: Context): Promise<Opened> => {
   const [log, store] = [await openLog(config, { logger }), await openBlobStore(config)];
   const worker = createArchiver({
     log,
     store,
     metrics,
+    tracing,
     logger,
     clock: systemClock,
     status,
@@ -92,7 +98,7 @@ const openArchive = async ({ config, logger, metrics, status }: Context): Promis
 };
 
 const openStream = async (context: Context): Promise<Opened> => {
-  const { config, logger, metrics, status } = context;
+  const { config, logger, metrics, status, tracing } = context;
   const [log, dlq] = [await openLog(config, { logger }), await openDeadLetterLog(config, { logger })];
   const database = await openMigrated(context);
   const worker = createStreamer({
@@ -100,18 +106,20 @@ const openStream = async (context: Context): Promise<Opened> => {
     database,
     sendDeadLetters: deadLetterSender(dlq),
     metrics,
+    tracing,
     logger,
     clock: systemClock,
     status,
     topic: config.PIN_TOPIC,
     group: STREAM_GROUP,
     limits: { maxPins: config.STREAM_MAX_PINS, maxBytes: config.STREAM_MAX_BYTES },
+    kept: { pins: config.SPEED_KEPT_DAYS, windows: config.WINDOWS_KEPT_DAYS },
   });
   return { worker, close: async () => void (await Promise.all([log.close(), dlq.close(), database.close()])) };
 };
 
 const openClean = async (context: Context): Promise<Opened> => {
-  const { config, logger, metrics, status } = context;
+  const { config, logger, metrics, status, tracing } = context;
   const [dlq, store] = [await openDeadLetterLog(config, { logger }), await openBlobStore(config)];
   const [pinStores, database] = [await openPinStores(config, logger), await openMigrated(context)];
   const worker = createCleaner({
@@ -120,10 +128,13 @@ const openClean = async (context: Context): Promise<Opened> => {
     database,
     sendDeadLetters: deadLetterSender(dlq),
     metrics,
+    tracing,
     logger,
     clock: systemClock,
     status,
     schedule: { cron: config.CLEAN_CRON, timezone: config.CLEAN_TIMEZONE },
+    policy: cleanPolicy(config),
+    keptDays: config.CLEAN_KEPT_DAYS,
     timeoutSeconds: config.CLEAN_TIMEOUT_SECONDS,
     holder: `${hostname()}:${process.pid}`,
   });
@@ -145,6 +156,7 @@ const post = (message: FromWorker) => self.postMessage(message);
 const start = async ({ role, name, config }: Extract<ToWorker, { type: 'start' }>, signal: AbortSignal) => {
   const logger = createLogger(config.LOG_LEVEL, name);
   const metrics = createMetrics();
+  const stopWatching = watchThread(metrics, name);
   post({ type: 'hello', name });
   const beat = setInterval(async () => {
     post({ type: 'heartbeat', name, at: Date.now() });
@@ -152,14 +164,17 @@ const start = async ({ role, name, config }: Extract<ToWorker, { type: 'start' }
   }, HEARTBEAT_MS);
   const status = (now: WorkerStatus) =>
     post(now.state === 'ready' ? { type: 'ready', name } : { type: 'waiting', name, reason: now.reason });
-  const opened = await OPEN[role]({ config, name, logger, metrics, status, signal });
+  const tracing = await openTracing(config, name);
+  const opened = await OPEN[role]({ config, name, logger, metrics, tracing, status, signal });
   post({ type: 'ready', name, ...(opened.detail === undefined ? {} : { detail: opened.detail }) });
   const drain = () => void opened.worker.drain();
   if (signal.aborted) drain();
   else signal.addEventListener('abort', drain);
   await opened.worker.run();
   await opened.close();
+  await tracing?.close();
   clearInterval(beat);
+  stopWatching();
   post({ type: 'metrics', name, metrics: await metrics.registry.getMetricsAsJSON() });
   post({ type: 'drained', name });
 };

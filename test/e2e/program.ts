@@ -27,7 +27,12 @@ const environment = (env: Env): Record<string, string> => ({
 });
 
 /** `pinflow up` (or another command that runs on) on a free port; resolves when it says where the edge is. */
-export const startProgram = async (env: Env, args: readonly string[] = ['up']): Promise<Running> => {
+export const startProgram = async (
+  env: Env,
+  args: readonly string[] = ['up'],
+  /** Finds its address in what it prints. */
+  address = /^edge\s+(\S+)/m,
+): Promise<Running> => {
   const child = Bun.spawn([process.execPath, CLI, ...args], { env: environment(env), stdout: 'pipe', stderr: 'pipe' });
   let printed = '';
   const found = Promise.withResolvers<string>();
@@ -35,7 +40,7 @@ export const startProgram = async (env: Env, args: readonly string[] = ['up']): 
     const decoder = new TextDecoder();
     for await (const chunk of stream) {
       printed += decoder.decode(chunk, { stream: true });
-      const match = /^edge\s+(\S+)/m.exec(printed);
+      const match = address.exec(printed);
       if (match?.[1] !== undefined) found.resolve(match[1]);
     }
   };
@@ -81,13 +86,14 @@ export const eventually = async <T>(what: string, ms: number, condition: () => P
 };
 
 /** The workers alone, which say nothing of an edge. */
-export const startWorkers = (env: Env): { readonly stop: () => Promise<number> } => {
+export const startWorkers = (env: Env): { readonly pid: number; readonly stop: () => Promise<number> } => {
   const child = Bun.spawn([process.execPath, CLI, 'work'], {
     env: environment(env),
     stdout: 'ignore',
     stderr: 'inherit',
   });
   return {
+    pid: child.pid,
     stop: () => {
       child.kill('SIGTERM');
       return child.exited;

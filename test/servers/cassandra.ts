@@ -90,6 +90,7 @@ const start = async ({ folder, port }: StartOptions) => {
       // Alone in its cluster: nobody to wait for.
       '-Dcassandra.skip_wait_for_gossip_to_settle=0',
       '-Dcassandra.ring_delay_ms=0',
+      '-Dcassandra.superuser_setup_delay_ms=0',
       '-Dcassandra.jmx.local.port=0',
       '-Dcassandra-foreground=yes',
       '-cp',

@@ -25,6 +25,14 @@ export const run = async (command: readonly string[], env: Readonly<Record<strin
   throw new Error(`${command.slice(0, 3).join(' ')} … ended with ${code}:\n${tail}`);
 };
 
+/** Debian's packages of these names. @throws Error when this user may not */
+export const installPackages = async (...names: readonly string[]): Promise<void> => {
+  if (process.getuid?.() !== 0) throw new Error(`install the packages first, this needs root: ${names.join(' ')}`);
+  const quietly = { DEBIAN_FRONTEND: 'noninteractive' };
+  await run(['apt-get', 'update', '-qq'], quietly);
+  await run(['apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...names], quietly);
+};
+
 /** Where an installed thing of this name stands in the cache. */
 export const installed = (name: string): string => join(cacheFolder(), name);
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import postgresJs from 'postgres';
-import { findPostgres, freePorts, run } from './install.ts';
+import { findPostgres, freePorts, installPackages, run } from './install.ts';
 import { launch } from './process.ts';
 import type { Recipe, StartOptions } from './recipe.ts';
 
@@ -40,11 +40,7 @@ export const postgres: Recipe = {
     }
   },
   missing: () => (findPostgres() === null ? 'PostgreSQL (the package `postgresql`)' : null),
-  install: async () => {
-    if (!isRoot()) throw new Error('install the package `postgresql` first: this needs root');
-    await run(['apt-get', 'update', '-qq']);
-    await run(['apt-get', 'install', '-y', '-qq', '--no-install-recommends', 'postgresql']);
-  },
+  install: () => installPackages('postgresql'),
   start,
   startTimeoutMs: 30_000,
 };

@@ -7,12 +7,18 @@ import { testVariables } from './settings.ts';
 const STOP_TIMEOUT_MS = 15_000;
 const POLL_MS = 50;
 
+type Launch = { readonly command: readonly string[]; readonly env: Readonly<Record<string, string>> };
+
+/** By folder: what this process launched there. */
+const launches = new Map<string, Launch>();
+
 /** A process that outlives this one, its output in `<folder>/output.txt`. @returns its pid */
 export const launch = (
   command: readonly string[],
   folder: string,
   env: Readonly<Record<string, string>> = {},
 ): number => {
+  launches.set(folder, { command, env });
   const output = openSync(join(folder, 'output.txt'), 'a');
   const child = Bun.spawn([...command], {
     cwd: folder,
@@ -25,6 +31,13 @@ export const launch = (
   child.unref();
   closeSync(output);
   return child.pid;
+};
+
+/** Launches what was launched in this folder before, which has ended, on the data it left there. @returns its pid */
+export const launchAgain = (folder: string): number => {
+  const before = launches.get(folder);
+  if (before === undefined) throw new Error(`this process launched nothing in ${folder}`);
+  return launch(before.command, folder, before.env);
 };
 
 export const isAlive = (pid: number): boolean => {
@@ -53,6 +66,13 @@ const ended = async (pid: number, folder: string, timeoutMs: number): Promise<bo
     if (!isOurs(pid, folder)) return true;
   }
   return false;
+};
+
+/** Sends a signal and waits until the process has ended. @throws Error when it does not end by that */
+export const endBy = async (pid: number, folder: string, signal: NodeJS.Signals): Promise<void> => {
+  process.kill(pid, signal);
+  if (!(await ended(pid, folder, STOP_TIMEOUT_MS)))
+    throw new Error(`${signal} did not end process ${pid} of ${folder}`);
 };
 
 /** Ends the process that was started on this folder, if it still runs. */

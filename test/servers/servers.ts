@@ -5,7 +5,7 @@ import { sleep } from '../../src/retry.ts';
 import { cassandra } from './cassandra.ts';
 import { kafka } from './kafka.ts';
 import { postgres } from './postgres.ts';
-import { isAlive, isOurs, lastOutput, stopProcess } from './process.ts';
+import { endBy, isAlive, isOurs, lastOutput, launchAgain, stopProcess } from './process.ts';
 import { type Recipe, SERVER_NAMES, type ServerName, type Settings, type Started } from './recipe.ts';
 import { s3 } from './s3.ts';
 import { serverMode, testVariables } from './settings.ts';
@@ -28,6 +28,19 @@ export type NoServer = { readonly skip: string; readonly settings: Settings; rea
 const RECIPES: Readonly<Record<ServerName, Recipe>> = { kafka, cassandra, s3, postgres, trino };
 const READY_POLL_MS = 100;
 
+const untilAnswers = async (recipe: Recipe, { pid, settings }: Started, folder: string): Promise<void> => {
+  const deadline = Date.now() + recipe.startTimeoutMs;
+  while (!(await recipe.answers(settings))) {
+    if (isAlive(pid) && Date.now() < deadline) await sleep(READY_POLL_MS);
+    else {
+      const output = lastOutput(folder);
+      await stopProcess(pid, folder);
+      rmSync(folder, { recursive: true, force: true });
+      throw new Error(`${recipe.name} did not start:\n${output}`);
+    }
+  }
+};
+
 const launchAndAwait = async (
   recipe: Recipe,
   needed: Settings,
@@ -40,16 +53,7 @@ const launchAndAwait = async (
     rmSync(folder, { recursive: true, force: true });
     throw error;
   });
-  const deadline = Date.now() + recipe.startTimeoutMs;
-  while (!(await recipe.answers(started.settings))) {
-    if (isAlive(started.pid) && Date.now() < deadline) await sleep(READY_POLL_MS);
-    else {
-      const output = lastOutput(folder);
-      await stopProcess(started.pid, folder);
-      rmSync(folder, { recursive: true, force: true });
-      throw new Error(`${recipe.name} did not start:\n${output}`);
-    }
-  }
+  await untilAnswers(recipe, started, folder);
   return { ...started, folder };
 };
 
@@ -155,7 +159,17 @@ export const testServer = (name: ServerName): Promise<ServerHandle | NoServer> =
   return found;
 };
 
-export type OwnServer = ServerHandle & { readonly stop: () => Promise<void>; readonly pid: number };
+export type OwnServer = ServerHandle & {
+  /** Its data and its configuration, which may be changed between `end` and `startAgain`. */
+  readonly folder: string;
+  /** Of the process that runs now. */
+  readonly pid: number;
+  /** Ends it by a signal, such as SIGKILL; its data stays. */
+  readonly end: (signal: NodeJS.Signals) => Promise<void>;
+  /** Starts it again on its data and port, after `end`. Resolves when it answers. */
+  readonly startAgain: () => Promise<void>;
+  readonly stop: () => Promise<void>;
+};
 
 let owned = 0;
 
@@ -164,13 +178,30 @@ export const ownServer = async (name: ServerName, port?: number): Promise<OwnSer
   const recipe = RECIPES[name];
   const needed = await settingsNeeded(recipe, { keep: false, download: false });
   if (typeof needed === 'string') throw new Error(needed);
-  const { pid, folder, settings, extra } = await launchAndAwait(recipe, needed, port);
+  const started = await launchAndAwait(recipe, needed, port);
+  const { folder, settings, extra } = started;
   owned += 1;
   const key = `${name}-${process.pid}-${owned}`;
-  const running = { name, key, pid, folder, settings, extra, needed, users: [process.pid], kept: false };
+  let running: Running = { name, key, ...started, needed, users: [process.pid], kept: false };
   writeRunning(running);
   watchThisRun();
-  return { name, from: 'packages', settings, extra, pid, stop: () => stopRunning(running) };
+  return {
+    name,
+    from: 'packages',
+    settings,
+    extra,
+    folder,
+    get pid() {
+      return running.pid;
+    },
+    end: (signal) => endBy(running.pid, folder, signal),
+    startAgain: async () => {
+      running = { ...running, pid: launchAgain(folder) };
+      writeRunning(running);
+      await untilAnswers(recipe, running, folder);
+    },
+    stop: () => stopRunning(running),
+  };
 };
 
 /** Stops servers started here. @param only those without a run that uses them (and not kept) */

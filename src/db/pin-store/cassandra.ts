@@ -1,38 +1,20 @@
 import { PinflowError } from '../../errors.ts';
-import { retry } from '../../retry.ts';
 import { migrateCql } from './cql-migrations.ts';
 import { selectCql, toPinRow } from './cql-rows.ts';
+import { cqlScan } from './cql-scan.ts';
 import { type CqlOptions, openCqlSession } from './cql-session.ts';
+import { cqlTables } from './cql-tables.ts';
 import { cqlWriter } from './cql-writer.ts';
 import type { PinStore, PinVersion } from './pin-store.ts';
 
 export type CassandraPinStoreOptions = CqlOptions & {
   /** Replicas in the local data centre when the keyspace is created. */
   readonly replication: number;
+  /** Also write the tables of migrations/cql/0004. (Default: false) */
+  readonly queryTables?: boolean;
 };
-
-/** Rows in one page of a scan: with every nullable column null still a fifth of Cassandra's tombstone_failure_threshold (100,000). */
-const SCAN_PAGE_ROWS = 2000;
-/** Pieces the ring is scanned in: each page then touches few nodes, however large the cluster. */
-const SCAN_PIECES = 16n;
-/** Tries of one page: a scan of minutes should outlive a node's restart. */
-const SCAN_ATTEMPTS = 6;
-const SCAN_RETRY_BASE_MS = 200;
-const SCAN_RETRY_MAX_MS = 5000;
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
-const RING_START = -(2n ** 63n);
-const RING_END = 2n ** 63n - 1n;
-
-/** The token ring of Murmur3Partitioner (the default of both) as ranges (start, end]; no key has the token RING_START. */
-const ringPieces = (pieces: bigint): readonly (readonly [start: bigint, end: bigint])[] => {
-  const width = 2n ** 64n / pieces;
-  return Array.from({ length: Number(pieces) }, (_, i) => {
-    const start = RING_START + BigInt(i) * width;
-    return [start, BigInt(i) === pieces - 1n ? RING_END : start + width] as const;
-  });
-};
 
 /**
  * The batch view in ScyllaDB or Cassandra, on the protocol both speak. It opens without connecting: a cluster that is away makes
@@ -44,31 +26,14 @@ const ringPieces = (pieces: bigint): readonly (readonly [start: bigint, end: big
 export const openCassandraPinStore = (options: CassandraPinStoreOptions): PinStore => {
   const table = `${options.keyspace}.userposts`;
   const session = openCqlSession(options);
-  const upsert = cqlWriter(session, options);
+  const tables = options.queryTables ? cqlTables(session, options.keyspace) : null;
+  const write = cqlWriter(session, options);
 
-  const page = (range: readonly [bigint, bigint], pageState: string | undefined) =>
-    retry(
-      () =>
-        session.run((client) =>
-          client.execute(
-            `SELECT unique_id, write_ts FROM ${table} WHERE token(unique_id) > ? AND token(unique_id) <= ?`,
-            [...range],
-            { prepare: true, isIdempotent: true, fetchSize: SCAN_PAGE_ROWS, pageState },
-          ),
-        ),
-      { attempts: SCAN_ATTEMPTS, baseMs: SCAN_RETRY_BASE_MS, maxMs: SCAN_RETRY_MAX_MS },
-    );
+  const { scan, sweep } = cqlScan(session, options.keyspace, tables);
 
   const versions = async function* (): AsyncGenerator<readonly PinVersion[]> {
-    for (const range of ringPieces(SCAN_PIECES)) {
-      let pageState: string | undefined;
-      do {
-        const found = await page(range, pageState);
-        if (found.rowLength > 0) {
-          yield found.rows.map((row) => ({ uniqueId: String(row.unique_id), writeTimestamp: Number(row.write_ts) }));
-        }
-        pageState = found.pageState ?? undefined;
-      } while (pageState !== undefined);
+    for await (const rows of scan()) {
+      yield rows.map((row) => ({ uniqueId: String(row.unique_id), writeTimestamp: Number(row.write_ts) }));
     }
   };
 
@@ -77,7 +42,11 @@ export const openCassandraPinStore = (options: CassandraPinStoreOptions): PinSto
     location: `${options.contactPoints.join(',')}/${options.keyspace}`,
     supports: { sql: false },
     migrate: () => session.run((client) => migrateCql(client, options)),
-    upsert,
+    upsert: async (rows, generation = 0) => {
+      if (rows.length > 0) await tables?.follow(rows, generation);
+      await write(rows, generation);
+    },
+    sweep,
     get: async (uniqueId) => {
       if (!UUID.test(uniqueId)) return null;
       const found = await session.run((client) => client.execute(selectCql(table), [uniqueId]));

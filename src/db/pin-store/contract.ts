@@ -120,6 +120,48 @@ const versionsOfOneId = (store: () => PinStore) => {
   );
 };
 
+const generations = (store: () => PinStore) => {
+  test(
+    'of one version the higher generation stays, whatever the order; an update is above both',
+    async () => {
+      const old = pinRow();
+      const better = { ...old, title: 'by better rules', followerCount: null, tagList: ['a'] };
+      await store().upsert([old], 0);
+      await store().upsert([better], 1);
+      await store().upsert([old], 0);
+      expect(await store().get(old.uniqueId)).toEqual(better);
+      // The very next microsecond, by a writer that has not heard of the rebuild, and then by one that has.
+      const update = pinRow({ uniqueId: old.uniqueId, writeTimestamp: old.writeTimestamp + 1, title: null });
+      await store().upsert([update], 1);
+      await store().upsert([better], 1);
+      expect(await store().get(old.uniqueId)).toEqual(update);
+      const values = { ...update, title: 'z', tagList: null };
+      for (const generation of [3, 2]) await store().upsert([generation === 3 ? values : update], generation);
+      expect(await store().get(old.uniqueId)).toEqual(values);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    'a sweep removes what is of older generations, and nothing that was written since',
+    async () => {
+      const rows = Array.from({ length: 300 }, () => pinRow());
+      const [kept, gone] = [rows.slice(0, 200), rows.slice(200)];
+      await store().upsert(rows, 4);
+      await store().upsert(kept, 5);
+      expect(await store().sweep(5, AbortSignal.abort())).toBeNull();
+      expect(await store().sweep(5)).toBeGreaterThanOrEqual(100);
+      expect(await store().sweep(5)).toBe(0);
+      expect(await store().count()).toBe(200);
+      for (const row of kept) expect(await store().get(row.uniqueId)).toEqual(row);
+      // What was removed may come back: by the archive, at the generation of now.
+      await store().upsert(gone, 5);
+      expect(await store().get(gone[0]?.uniqueId ?? '')).toEqual(gone[0] as PinRow);
+    },
+    TIMEOUT_MS,
+  );
+};
+
 const wholeStore = (store: () => PinStore) => {
   const allVersions = async (): Promise<ReadonlyMap<string, number>> => {
     const found: PinVersion[] = [];
@@ -184,6 +226,7 @@ export const pinStoreContract = (name: string, open: OpenPinStore): void => {
     roundTrips(store);
     versionsOfOneId(store);
     wholeStore(store);
+    generations(store);
 
     test(
       'answers SQL where it says so, else says who does',

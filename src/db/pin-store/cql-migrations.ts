@@ -1,15 +1,19 @@
 import type { Client } from 'cassandra-driver';
 import keyspaceCql from '../../../migrations/cql/0001_keyspace.cql' with { type: 'text' };
 import userpostsCql from '../../../migrations/cql/0002_userposts.cql' with { type: 'text' };
+import generationCql from '../../../migrations/cql/0003_generation.cql' with { type: 'text' };
+import queryTablesCql from '../../../migrations/cql/0004_query_tables.cql' with { type: 'text' };
 import { PinflowError } from '../../errors.ts';
 import { retry } from '../../retry.ts';
 import { type CqlPlace, faultOf, isSchemaFault, placeOf } from './cql-errors.ts';
-import { COLUMNS } from './cql-rows.ts';
+import { COLUMNS, GENERATION } from './cql-rows.ts';
 
 /** Every file of migrations/cql, in the order of its number: forward only, and never changed once released. */
 export const MIGRATIONS: readonly (readonly [name: string, cql: string])[] = [
   ['0001_keyspace', keyspaceCql],
   ['0002_userposts', userpostsCql],
+  ['0003_generation', generationCql],
+  ['0004_query_tables', queryTablesCql],
 ];
 
 export type MigrationOptions = CqlPlace & {
@@ -74,14 +78,33 @@ const createKeyspace = async (client: Client, statement: string, options: Migrat
   }
 };
 
-/** CREATE TABLE IF NOT EXISTS takes a table of any shape for done, such as one with ordinary lists: look before rows are lost in it. */
-const checkShape = async (client: Client, options: MigrationOptions): Promise<void> => {
+const columnTypes = async (client: Client, keyspace: string, table: string): Promise<ReadonlyMap<string, string>> => {
   const found = await client.execute(
     'SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?',
-    [options.keyspace, 'userposts'],
+    [keyspace, table],
   );
-  const types = new Map(found.rows.map((row) => [row.column_name as string, row.type as string]));
-  const wrong = Object.entries(COLUMNS).flatMap(([name, { type }]) =>
+  return new Map(found.rows.map((row) => [row.column_name as string, row.type as string]));
+};
+
+const ADD_COLUMN = /^ALTER TABLE \w+\.(\w+) ADD (\w+) /i;
+
+/** ADD knows no IF NOT EXISTS in ScyllaDB, and two processes may add the same column at once. */
+const addColumn = async (client: Client, statement: string, keyspace: string): Promise<void> => {
+  const [, table = '', column = ''] = ADD_COLUMN.exec(statement) ?? [];
+  const exists = async () => (await columnTypes(client, keyspace, table)).has(column);
+  if (await exists()) return;
+  try {
+    await client.execute(statement, [], PLAIN);
+  } catch (error) {
+    if (!(await exists())) throw error;
+  }
+};
+
+/** CREATE TABLE IF NOT EXISTS takes a table of any shape for done, such as one with ordinary lists: look before rows are lost in it. */
+const checkShape = async (client: Client, options: MigrationOptions): Promise<void> => {
+  const types = await columnTypes(client, options.keyspace, 'userposts');
+  const columns = [...Object.entries(COLUMNS), [GENERATION.name, GENERATION] as const];
+  const wrong = columns.flatMap(([name, { type }]) =>
     types.get(name) === type ? [] : `${name} is ${types.get(name) ?? 'missing'}, should be ${type}`,
   );
   if (wrong.length === 0) return;
@@ -97,6 +120,7 @@ const applyMissing = async (client: Client, options: MigrationOptions): Promise<
     if (applied.has(name)) continue;
     for (const statement of statementsOf(cql, options)) {
       if (/^CREATE KEYSPACE/i.test(statement)) await createKeyspace(client, statement, options);
+      else if (ADD_COLUMN.test(statement)) await addColumn(client, statement, options.keyspace);
       else await client.execute(statement, [], PLAIN);
     }
     const record = `INSERT INTO ${options.keyspace}.schema_migrations (name, applied_at) VALUES (?, toTimestamp(now()))`;

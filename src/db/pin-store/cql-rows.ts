@@ -30,6 +30,9 @@ export const COLUMNS: Readonly<Record<string, Column>> = {
   log_offset: { type: 'bigint', value: (row) => BigInt(row.position.offset) },
 };
 
+/** Beside the pin's own columns: which rebuild wrote the row. */
+export const GENERATION = { name: 'generation', type: 'int' } as const;
+
 const NAMES = Object.keys(COLUMNS);
 const VALUES = Object.values(COLUMNS).map((column) => column.value);
 
@@ -39,12 +42,24 @@ const VALUES = Object.values(COLUMNS).map((column) => column.value);
  * them (its page size keeps far below tombstone_failure_threshold).
  */
 export const insertCql = (table: string): string =>
-  `INSERT INTO ${table} (${NAMES.join(', ')}) VALUES (${NAMES.map(() => '?').join(', ')}) USING TIMESTAMP ?`;
+  `INSERT INTO ${table} (${NAMES.join(', ')}, ${GENERATION.name}) VALUES (${NAMES.map(() => '?').join(', ')}, ?) USING TIMESTAMP ?`;
 
 export const selectCql = (table: string): string => `SELECT ${NAMES.join(', ')} FROM ${table} WHERE unique_id = ?`;
 
+/**
+ * The timestamp of a row's cells, microseconds. Each generation is one microsecond above the one before, for every version alike:
+ * versions keep their order, and a rebuild wins over what stood there.
+ */
+export const cellTimestamp = (writeTimestamp: number, generation: number): bigint =>
+  BigInt(writeTimestamp) + BigInt(generation);
+
 /** Values for {@link insertCql}; the first one is the partition key. */
-export const toParams = (row: PinRow): unknown[] => [...VALUES.map((value) => value(row)), BigInt(row.writeTimestamp)];
+export const toParams = (row: PinRow, generation: number): unknown[] => {
+  const params: unknown[] = [];
+  for (const value of VALUES) params.push(value(row));
+  params.push(generation, cellTimestamp(row.writeTimestamp, generation));
+  return params;
+};
 
 export const toPinRow = (row: types.Row): PinRow => ({
   uniqueId: String(row.unique_id),

@@ -44,11 +44,12 @@ type Insert = { readonly row: PinRow; readonly params: unknown[] };
 export const groupByReplicas = (
   rows: readonly PinRow[],
   replicasOf: (key: Buffer) => string | null,
+  generation = 0,
 ): readonly (readonly Insert[])[] => {
   const groups: Insert[][] = [];
   const open = new Map<string, { inserts: Insert[]; bytes: number }>();
   for (const row of rows) {
-    const insert = { row, params: toParams(row) };
+    const insert = { row, params: toParams(row, generation) };
     const replicas = replicasOf((insert.params[0] as { getBuffer: () => Buffer }).getBuffer());
     const bytes = sizeOf(row);
     const group = replicas === null ? undefined : open.get(replicas);
@@ -96,7 +97,10 @@ const refusedError = (place: CqlPlace, refusals: readonly Refusal[]): PinflowErr
  * Upserts rows in unlogged batches by replica. A row the cluster refuses does not hold up the others: they are written, then it throws.
  * @throws PinflowError `pin_store_unavailable` (retryable), `config`, `invalid_pin` naming the rows that were refused
  */
-export const cqlWriter = (session: CqlSession, place: CqlPlace): ((rows: readonly PinRow[]) => Promise<void>) => {
+export const cqlWriter = (
+  session: CqlSession,
+  place: CqlPlace,
+): ((rows: readonly PinRow[], generation?: number) => Promise<void>) => {
   const query = insertCql(`${place.keyspace}.userposts`);
 
   const send = (client: Client, inserts: readonly Insert[]): Promise<unknown> => {
@@ -129,11 +133,11 @@ export const cqlWriter = (session: CqlSession, place: CqlPlace): ((rows: readonl
     }
   };
 
-  return async (rows) => {
+  return async (rows, generation = 0) => {
     if (rows.length === 0) return;
     const refusals: Refusal[] = [];
     await session.run((client) => {
-      const groups = groupByReplicas(rows, replicaNames(client, place.keyspace));
+      const groups = groupByReplicas(rows, replicaNames(client, place.keyspace), generation);
       return eachOf(groups, MAX_IN_FLIGHT, (group) => write(client, group, refusals));
     });
     if (refusals.length > 0) throw refusedError(place, refusals);

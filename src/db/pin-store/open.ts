@@ -10,7 +10,8 @@ export const openEmbeddedPinStore = (config: Config): PinStore =>
 
 /** The batch views this configuration asks for: ScyllaDB and/or Cassandra, else the embedded one. Never empty. */
 export const openPinStores = (config: Config, logger: Logger): readonly PinStore[] => {
-  const shared = { keyspace: config.CQL_KEYSPACE, replication: config.CQL_REPLICATION, logger };
+  const { CQL_KEYSPACE: keyspace, CQL_REPLICATION: replication, CQL_QUERY_TABLES: queryTables } = config;
+  const shared = { keyspace, replication, queryTables, logger };
   const stores: PinStore[] = [];
   if (config.SCYLLA_CONTACT_POINTS !== undefined) {
     stores.push(

@@ -37,10 +37,17 @@ export type PinStore = {
   readonly migrate: () => Promise<void>;
   /**
    * Durable when it resolves. Rows of one call have distinct ids (fold first). Idempotent.
+   * @param generation of two writes of one version the one of the higher generation stays, so that a rebuild by better rules
+   *   replaces what stands there; an update is above both. It may only rise over the life of a store. (Default: 0)
    * @throws PinflowError `pin_store_unavailable` (retryable by error class), `disk_full`; `config` when the schema, the
    *   credentials or the permissions are not right; `invalid_pin` naming rows the store refuses, the others are written
    */
-  readonly upsert: (rows: readonly PinRow[]) => Promise<void>;
+  readonly upsert: (rows: readonly PinRow[], generation?: number) => Promise<void>;
+  /**
+   * Removes every row of an older generation; rows that are written meanwhile at this generation stay. Idempotent.
+   * @returns how many there were; null when `signal` aborted before the end
+   */
+  readonly sweep: (generation: number, signal?: AbortSignal) => Promise<number | null>;
   readonly get: (uniqueId: string) => Promise<PinRow | null>;
   /** Every id once, in no promised order, in bounded memory. */
   readonly versions: () => AsyncIterable<readonly PinVersion[]>;

@@ -29,8 +29,11 @@ const WAL_KEPT_BYTES = 64 * 1024 * 1024;
 /** Ids in one batch of `versions`: small in memory, and each batch is a short read transaction. */
 const VERSIONS_BATCH = 5000;
 
+/** Rows looked at in one transaction of a sweep: other writers wait no longer than for an upsert. */
+const SWEEP_ROWS = 20_000;
+
 /** Bumped with every change of the schema below; the number stands in the file as `user_version`. */
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 const SCHEMA = `CREATE TABLE IF NOT EXISTS userposts (
   unique_id TEXT NOT NULL PRIMARY KEY,
   received_at TEXT NOT NULL,
@@ -49,8 +52,18 @@ const SCHEMA = `CREATE TABLE IF NOT EXISTS userposts (
   error_fields TEXT NOT NULL,
   write_ts INTEGER NOT NULL,
   log_partition INTEGER NOT NULL,
-  log_offset INTEGER NOT NULL
+  log_offset INTEGER NOT NULL,
+  generation INTEGER NOT NULL DEFAULT 0
 ) STRICT`;
+
+/** What Cassandra needs tables for, answered from `userposts` itself: always consistent, and no cost to the writer. */
+const VIEWS = [
+  `CREATE VIEW IF NOT EXISTS pins_by_category_day AS SELECT coalesce(nullif(category, ''), '(none)') AS category, substr(received_at, 1, 10) AS day,
+     CAST(strftime('%s', received_at) AS INTEGER) * 1000000 + CAST(substr(received_at, 21, 6) AS INTEGER) AS received_at_micros,
+     unique_id, title, poster_name, follower_count, is_error FROM userposts`,
+  `CREATE VIEW IF NOT EXISTS top_pins_by_category AS SELECT category, follower_count, unique_id, title, poster_name, received_at_micros
+     FROM pins_by_category_day WHERE follower_count IS NOT NULL`,
+];
 
 type Value = string | number | bigint | null;
 
@@ -78,12 +91,14 @@ const COLUMNS: Readonly<Record<string, (row: PinRow) => Value>> = {
 const NAMES = Object.keys(COLUMNS);
 const VALUES = Object.values(COLUMNS);
 
-const UPSERT = `INSERT INTO userposts (${NAMES.join(', ')}) VALUES (${NAMES.map(() => '?').join(', ')})
-  ON CONFLICT (unique_id) DO UPDATE SET ${NAMES.slice(1)
+const UPSERT = `INSERT INTO userposts (${NAMES.join(', ')}, generation) VALUES (${NAMES.map(() => '?').join(', ')}, ?)
+  ON CONFLICT (unique_id) DO UPDATE SET ${[...NAMES.slice(1), 'generation']
     .map((name) => `${name} = excluded.${name}`)
     .join(', ')}
-  WHERE excluded.write_ts > userposts.write_ts
-     OR (excluded.write_ts = userposts.write_ts AND excluded.log_offset > userposts.log_offset)`;
+  WHERE (excluded.write_ts, excluded.log_offset, excluded.generation)
+      > (userposts.write_ts, userposts.log_offset, userposts.generation)`;
+
+const SWEEP = 'DELETE FROM userposts WHERE rowid > ? AND rowid <= ? AND generation < ?';
 
 /** A row as the database gives it, with `safeIntegers`: every integer is a bigint. */
 type Stored = {
@@ -171,6 +186,8 @@ const migrateDatabase = (db: Database, path: string) =>
         );
       }
       db.run(SCHEMA);
+      if (found === 1) db.run('ALTER TABLE userposts ADD COLUMN generation INTEGER NOT NULL DEFAULT 0');
+      for (const view of VIEWS) db.run(view);
       db.run(`PRAGMA user_version = ${SCHEMA_VERSION}`);
     })
     .immediate();
@@ -193,10 +210,21 @@ export const openSqlitePinStore = (options: SqlitePinStoreOptions): PinStore => 
   const reader = openSqliteReader(path, options);
   const all = <T>(sql: string, ...values: Value[]): T[] => guarded(() => db.query<T, Value[]>(sql).all(...values));
 
-  const writeAll = db.transaction((rows: readonly PinRow[]) => {
+  const writeAll = db.transaction((rows: readonly PinRow[], generation: number) => {
     const upsert = db.query(UPSERT);
-    for (const row of rows) upsert.run(...VALUES.map((value) => value(row)));
+    for (const row of rows) upsert.run(...VALUES.map((value) => value(row)), generation);
   });
+
+  const sweep = async (generation: number, signal?: AbortSignal): Promise<number | null> => {
+    const end = Number(all<{ n: bigint | null }>('SELECT max(rowid) AS n FROM userposts')[0]?.n ?? 0n);
+    let removed = 0;
+    for (let from = 0; from < end; from += SWEEP_ROWS) {
+      if (signal?.aborted) return null;
+      removed += guarded(() => db.query(SWEEP).run(from, from + SWEEP_ROWS, generation)).changes;
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return removed;
+  };
 
   const versions = async function* (): AsyncGenerator<readonly PinVersion[]> {
     type Version = { rowid: bigint; unique_id: string; write_ts: bigint };
@@ -216,9 +244,10 @@ export const openSqlitePinStore = (options: SqlitePinStoreOptions): PinStore => 
     location: path,
     supports: { sql: true },
     migrate: async () => guarded(() => migrateDatabase(db, path)),
-    upsert: async (rows) => {
-      if (rows.length > 0) guarded(() => writeAll.immediate(rows));
+    upsert: async (rows, generation = 0) => {
+      if (rows.length > 0) guarded(() => writeAll.immediate(rows, generation));
     },
+    sweep,
     get: async (uniqueId) => {
       const stored = all<Stored>('SELECT * FROM userposts WHERE unique_id = ?', uniqueId.toLowerCase())[0];
       return stored === undefined ? null : toPinRow(stored);

@@ -54,6 +54,17 @@ const kindOf = (code: string | undefined): Failure['kind'] | undefined =>
 /** True when a value of some row is what the database refused: the same transaction without that row may succeed. */
 export const isRowError = (error: unknown): boolean => kindOf(codeOf(error)) === 'row';
 
+/** No COPY from the client (the embedded Postgres), no right to make temporary tables, or a pooler that allows neither. */
+const UNSUPPORTED: ReadonlySet<string> = new Set(['0A000', '42501']);
+
+/** True when this server, or this login, has not got what a statement wants: another way may do. */
+export const isUnsupported = (error: unknown): boolean => UNSUPPORTED.has(codeOf(error) ?? '');
+
+const LOST = /^(CONNECTION_CLOSED|ECONN|EPIPE|EHOST|ENET|ETIMEDOUT)/;
+
+/** True when the connection is gone, and not only the statement: nothing more can be asked on it, not even to roll back. */
+export const isConnectionLost = (error: unknown): boolean => LOST.test(codeOf(error) ?? '');
+
 /**
  * Anything thrown by the driver or by Drizzle → one error that says what to do, and whether trying again may help.
  * `postgres_unavailable` is retryable for a lost or refused connection, a shutdown, a deadlock or a full server, and not

@@ -1,5 +1,6 @@
-import { and, asc, desc, eq, exists, gt, type InferSelectModel, lte, ne, notExists, or, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, exists, gt, type InferSelectModel, lt, lte, ne, notExists, or, sql } from 'drizzle-orm';
 import type { Position } from '../../pin/pin.ts';
+import type { QualityReport } from '../../pin/quality.ts';
 import { postgresError } from './errors.ts';
 import type { Database } from './open.ts';
 import { archiveObjectStores, archiveObjects, batchRuns, leases } from './schema.ts';
@@ -10,12 +11,12 @@ import { archiveObjectStores, archiveObjects, batchRuns, leases } from './schema
  * PinflowError `postgres_unavailable` or `query` (see {@link postgresError}). Time is the database's clock throughout:
  * the clocks of two machines need not agree.
  */
-type Db = Pick<Database, 'db'>;
+export type Db = Pick<Database, 'db'>;
 
-const asked = <T>(query: PromiseLike<T>): Promise<T> =>
+export const asked = <T>(query: PromiseLike<T>): Promise<T> =>
   Promise.resolve(query).catch((error: unknown) => Promise.reject(postgresError(error)));
 
-const clockNow = sql`clock_timestamp()`;
+export const clockNow = sql`clock_timestamp()`;
 
 export type LeaseRequest = {
   readonly name: string;
@@ -74,6 +75,9 @@ export const leaseHolder = async ({ db }: Db, name: string): Promise<string | nu
 
 export type BatchRun = InferSelectModel<typeof batchRuns>;
 
+/** Why a run ran, see `batch_runs`. */
+export type RunReason = 'cron' | 'retry' | 'catch-up' | 'manual' | 'backfill' | 'rebuild';
+
 /** What a run did. A pin or object that went into two stores counts twice. */
 export type RunCounts = {
   readonly objects: number;
@@ -86,17 +90,31 @@ export type RunCounts = {
   readonly bytes: number;
 };
 
+export type RunStart = {
+  /** (Default: 1) */
+  readonly attempt?: number;
+  /** Cron times, or days of a backfill, the run stands for. (Default: none) */
+  readonly windowFrom?: Date | null;
+  readonly windowTo?: Date | null;
+  readonly holder?: string;
+};
+
 /** @returns the id of the new run */
-export const startRun = async ({ db }: Db, reason: 'cron' | 'manual'): Promise<number> => {
-  const [run] = await asked(
-    db.insert(batchRuns).values({ reason, status: 'running', startedAt: clockNow }).returning({ id: batchRuns.id }),
-  );
+export const startRun = async (
+  { db }: Db,
+  reason: RunReason,
+  { attempt = 1, windowFrom = null, windowTo = null, holder }: RunStart = {},
+): Promise<number> => {
+  const window = { windowFrom: windowFrom?.toISOString() ?? null, windowTo: windowTo?.toISOString() ?? null };
+  const values = { reason, attempt, ...window, holder, status: 'running', startedAt: clockNow };
+  const [run] = await asked(db.insert(batchRuns).values(values).returning({ id: batchRuns.id }));
   return (run as { readonly id: number }).id;
 };
 
 export type RunEnd = RunCounts & {
   readonly status: 'done' | 'failed' | 'abandoned';
   readonly error: string | null;
+  readonly quality?: QualityReport;
 };
 
 /** Ends a run that is still running; one that was abandoned meanwhile stays so. */
@@ -134,7 +152,7 @@ export const recentRuns = ({ db }: Db, limit: number): Promise<readonly BatchRun
 
 export type KnownObject = Omit<InferSelectModel<typeof archiveObjects>, 'seenAt'>;
 
-const objectColumns = {
+export const objectColumns = {
   partition: archiveObjects.partition,
   firstOffset: archiveObjects.firstOffset,
   lastOffset: archiveObjects.lastOffset,
@@ -178,20 +196,24 @@ export type PendingQuery = {
   readonly limit: number;
 };
 
-const ofObject = and(
+export const ofObject = and(
   eq(archiveObjectStores.partition, archiveObjects.partition),
   eq(archiveObjectStores.firstOffset, archiveObjects.firstOffset),
 );
+
+/** The progress of a store with the object of the outer query, unless that is to be tried again. */
+const handledBy = ({ db }: Db, store: string) =>
+  db
+    .select({ one: sql`1` })
+    .from(archiveObjectStores)
+    .where(and(ofObject, eq(archiveObjectStores.store, store), ne(archiveObjectStores.status, 'retry')));
 
 /** Objects of a partition a store does not have yet, in the order of the chain. */
 export const pendingObjects = (
   { db }: Db,
   { partition, store, after, limit }: PendingQuery,
 ): Promise<readonly KnownObject[]> => {
-  const handled = db
-    .select({ one: sql`1` })
-    .from(archiveObjectStores)
-    .where(and(ofObject, eq(archiveObjectStores.store, store), ne(archiveObjectStores.status, 'retry')));
+  const handled = handledBy({ db }, store);
   return asked(
     db
       .select(objectColumns)
@@ -200,6 +222,14 @@ export const pendingObjects = (
       .orderBy(asc(archiveObjects.firstOffset))
       .limit(limit),
   );
+};
+
+/** How long the oldest object that a store does not have has been known, seconds; 0 when the store has all. */
+export const oldestPendingSeconds = async ({ db }: Db, store: string): Promise<number> => {
+  const age = sql<number | null>`extract(epoch from clock_timestamp() - min(${archiveObjects.seenAt}))::float8`;
+  const handled = handledBy({ db }, store);
+  const [oldest] = await asked(db.select({ age }).from(archiveObjects).where(notExists(handled)));
+  return Math.max(0, oldest?.age ?? 0);
 };
 
 /** Objects of a store that {@link forgetRejected} asked for again, in the order of the chain. */
@@ -229,21 +259,27 @@ export const forgetRejected = async ({ db }: Db, key: string): Promise<void> => 
   );
 };
 
-export type ObjectProgress = Omit<InferSelectModel<typeof archiveObjectStores>, 'doneAt' | 'status'> & {
+export type ObjectProgress = Omit<InferSelectModel<typeof archiveObjectStores>, 'doneAt' | 'status' | 'generation'> & {
   readonly status: 'done' | 'rejected';
+  /** Of the rows it wrote. (Default: 0) */
+  readonly generation?: number;
 };
 
-/** Records that a store has an object, or that the object was rejected. The first record stays, unless it is to be retried. */
+/**
+ * Records that a store has an object, or that the object was rejected. The first record of a generation stays, unless it is
+ * to be retried.
+ */
 export const markObject = async ({ db }: Db, progress: ObjectProgress): Promise<void> => {
-  const { partition, firstOffset, store } = archiveObjectStores;
+  const { partition, firstOffset, store, generation } = archiveObjectStores;
+  const row = { generation: 0, ...progress, doneAt: clockNow };
   await asked(
     db
       .insert(archiveObjectStores)
-      .values({ ...progress, doneAt: clockNow })
+      .values(row)
       .onConflictDoUpdate({
         target: [partition, firstOffset, store],
-        set: { ...progress, doneAt: clockNow },
-        setWhere: eq(archiveObjectStores.status, 'retry'),
+        set: row,
+        setWhere: or(eq(archiveObjectStores.status, 'retry'), lt(generation, row.generation)),
       }),
   );
 };

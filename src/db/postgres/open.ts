@@ -2,7 +2,7 @@ import { connect, type Socket } from 'node:net';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import type { Logger } from '../../logger.ts';
-import { postgresError } from './errors.ts';
+import { isConnectionLost, postgresError } from './errors.ts';
 
 /** The pool of one thread, embedded or real: the same code path. */
 export type Database = {
@@ -50,6 +50,31 @@ const createConnector = () => {
 };
 
 /**
+ * When a connection is lost within a transaction, the driver (3.4.9) sends its `rollback` to a socket that is null by then: the
+ * thread gets an uncaught TypeError, and the connection never comes up again, since a write it believes to be on its way
+ * holds up every later one. So the transaction's function does not settle then; the driver itself ends the transaction
+ * with CONNECTION_CLOSED. Drizzle's transactions go this way too.
+ */
+const guardTransactions = (sql: postgres.Sql): postgres.Sql => {
+  const { begin } = sql;
+  type Work = (tx: postgres.TransactionSql) => unknown;
+  const guarded = (work: Work) => async (tx: postgres.TransactionSql) => {
+    try {
+      return await work(tx);
+    } catch (error) {
+      if (isConnectionLost(error)) await new Promise<never>(() => {});
+      throw error;
+    }
+  };
+  return Object.assign(sql, {
+    begin: (options: string | Work, work?: Work) =>
+      typeof options === 'string' && work !== undefined
+        ? begin(options, guarded(work))
+        : begin(guarded(options as Work)),
+  });
+};
+
+/**
  * A pool that connects lazily: opening never fails on a server that is away, the first query does.
  * The URL's parameters are the driver's (`sslmode`, `prepare=false` for a pooler without prepared statements, ...).
  *
@@ -79,7 +104,7 @@ export const openPostgres = ({
     // Documented, and missing in the driver's types.
     socket: createConnector(),
   };
-  const sql = postgres(url, options);
+  const sql = guardTransactions(postgres(url, options));
   return {
     sql,
     db: drizzle(sql),

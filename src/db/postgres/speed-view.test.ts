@@ -9,14 +9,8 @@ import { decodeRecord } from '../../pin/decode.ts';
 import { isRowError } from './errors.ts';
 import { type Database, openPostgres } from './open.ts';
 import type { SpeedPin } from './speed-batch.ts';
-import {
-  commitMicroBatch,
-  getSpeedPin,
-  type MicroBatch,
-  recentErrors,
-  speedVersions,
-  streamOffsets,
-} from './speed-view.ts';
+import { createSpeedWriter, type Move } from './speed-commit.ts';
+import { getSpeedPin, recentErrors, speedVersions, streamOffsets } from './speed-view.ts';
 
 const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
@@ -46,8 +40,15 @@ const pin = (given: Partial<SpeedPin> = {}): SpeedPin => ({
   ...given,
 });
 
-for (const engine of await postgresEngines()) {
-  describe.skipIf(!engine.available)(`the speed view on ${engine.name}`, () => {
+/** Rows by COPY falls back to arrays where there is no COPY: on the embedded Postgres. */
+const WAYS = [
+  { way: 'rows as arrays', copyFromRows: Number.POSITIVE_INFINITY },
+  { way: 'rows by COPY', copyFromRows: 1 },
+];
+const engines = await postgresEngines();
+
+for (const { engine, way, copyFromRows } of engines.flatMap((each) => WAYS.map((w) => ({ engine: each, ...w })))) {
+  describe.skipIf(!engine.available)(`the speed view on ${engine.name}, ${way}`, () => {
     let server: { url: string; stop: () => Promise<void> };
     let database: Database;
 
@@ -63,8 +64,10 @@ for (const engine of await postgresEngines()) {
       await database.db.execute(sql`truncate pins, pin_error_windows, stream_offsets`);
     });
 
-    const commit = (pins: readonly SpeedPin[], given: Partial<MicroBatch> = {}) =>
-      commitMicroBatch(database, { topic: 'pins', partition: 0, from: null, to: 10, pins, ...given });
+    const commit = (pins: readonly SpeedPin[], given: Partial<Move> = {}) => {
+      const writer = createSpeedWriter(database, { copyFromRows });
+      return writer.commit({ topic: 'pins', partition: 0, from: null, to: 10, ...given }, writer.prepare(pins));
+    };
     const windows = async () =>
       (
         await database.db.execute(

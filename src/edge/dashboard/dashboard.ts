@@ -1,31 +1,49 @@
-import * as client from './client.ts' with { type: 'text' };
+import * as chartStyle from 'uplot/dist/uPlot.min.css' with { type: 'text' };
+import { dashboardScript } from './bundle.ts';
 import page from './page.html' with { type: 'text' };
-import * as style from './style.css' with { type: 'text' };
+import * as baseStyle from './style/base.css' with { type: 'text' };
+import * as partStyle from './style/parts.css' with { type: 'text' };
+import * as pipelineStyle from './style/pipeline.css' with { type: 'text' };
 
-/**
- * The first page: three static texts, part of the program, nothing from elsewhere. The script is type-checked like all
- * other code and stripped of its types here. An import as text is a string, whatever the type system takes the file for.
- */
+/** The page and its two files: part of the program, nothing from elsewhere. An import as text is a string, whatever the type system takes the file for. */
 const textOf = (imported: unknown): string => (imported as { readonly default: string }).default;
 
-/** Only this program's own script and style run, it talks to its own origin only, and nobody may frame it. */
+/**
+ * Only this program's own script and style run, it talks to its own origin only, nobody may frame it, and no text becomes markup:
+ * with trusted types and no policy, the browser itself refuses innerHTML and its like.
+ */
 const SECURITY_HEADERS = {
-  'Content-Security-Policy':
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'Content-Security-Policy': [
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "connect-src 'self'",
+    'img-src data:',
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+  ].join('; '),
+  'X-Frame-Options': 'DENY',
   'X-Content-Type-Options': 'nosniff',
   'Referrer-Policy': 'no-referrer',
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Permissions-Policy': 'camera=(), geolocation=(), microphone=()',
   'Cache-Control': 'no-cache',
 };
 
-type Asset = { readonly path: string; readonly response: () => Response };
+type Asset = { readonly path: string; readonly handle: () => Promise<Response> };
 
-const asset = (path: string, type: string, text: string): Asset => ({
+const asset = (path: string, type: string, text: () => string | Promise<string>): Asset => ({
   path,
-  response: () => new Response(text, { headers: { ...SECURITY_HEADERS, 'Content-Type': `${type}; charset=utf-8` } }),
+  handle: async () =>
+    new Response(await text(), { headers: { ...SECURITY_HEADERS, 'Content-Type': `${type}; charset=utf-8` } }),
 });
 
 export const createDashboard = (): readonly Asset[] => [
-  asset('/', 'text/html', page as unknown as string),
-  asset('/dashboard.css', 'text/css', textOf(style)),
-  asset('/dashboard.js', 'text/javascript', new Bun.Transpiler({ loader: 'ts' }).transformSync(textOf(client))),
+  asset('/', 'text/html', () => page as unknown as string),
+  asset('/dashboard.css', 'text/css', () => [chartStyle, baseStyle, pipelineStyle, partStyle].map(textOf).join('\n')),
+  asset('/dashboard.js', 'text/javascript', dashboardScript),
 ];
