@@ -15,8 +15,11 @@ const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_MS = 1000;
 /** Longest the broker holds a fetch back when there is nothing new; also what `close` waits for at most. Milliseconds. */
 const FETCH_WAIT_MS = 250;
-/** Bytes fetched of one partition at a time, at least. */
-const MIN_FETCH_BYTES = 1024 * 1024;
+/**
+ * Bytes fetched of one partition at a time; a larger batch still comes, alone. These are compressed bytes: what they become
+ * in memory, for each partition, is several times as much.
+ */
+const FETCH_BYTES = 1024 * 1024;
 /** Partitions handled at once. Their handlers wait for disks and networks most of the time. */
 const PARTITIONS_AT_ONCE = 4;
 /** Pause of a batch that may not be handled just now, so that fetching it again and again does not spin, milliseconds. */
@@ -60,13 +63,13 @@ function* slices(records: readonly LogRecord[], maxRecords: number, maxBytes: nu
   }
 }
 
-const fetchOptions = ({ group, maxBytes }: ConsumeOptions) => ({
+const fetchOptions = ({ group }: ConsumeOptions) => ({
   groupId: group,
   sessionTimeout: SESSION_TIMEOUT_MS,
   heartbeatInterval: HEARTBEAT_MS,
   maxWaitTimeInMs: FETCH_WAIT_MS,
-  maxBytesPerPartition: Math.max(MIN_FETCH_BYTES, maxBytes),
-  maxBytes: PARTITIONS_AT_ONCE * Math.max(MIN_FETCH_BYTES, maxBytes),
+  maxBytesPerPartition: FETCH_BYTES,
+  maxBytes: PARTITIONS_AT_ONCE * FETCH_BYTES,
   allowAutoTopicCreation: false,
   // A crash ends the session: we make a new one ourselves, and tell the handler in between.
   retry: { retries: 5, initialRetryTime: 100, maxRetryTime: 1000, restartOnFailure: async () => false },

@@ -137,7 +137,8 @@ export const createNetwork = (deps: Deps): Network => {
   const { world, random, scenario, trace } = deps;
   const crashes = new Set<Point>();
   let healed = false;
-  let appends = 0;
+  /** The senders of appends that are not done yet; what a dead one still had in its hands never will be. */
+  const appending = new Set<{ readonly sender: Process }>();
   const { plan, happens, disturb } = createPlans(deps, () => healed);
 
   const kill = (process: Process, why: string) => {
@@ -164,7 +165,7 @@ export const createNetwork = (deps: Deps): Network => {
   };
 
   return {
-    appendsUnderWay: () => appends,
+    appendsUnderWay: () => [...appending].filter(({ sender }) => sender.state !== 'dead').length,
     crashes,
     happens,
     kill,
@@ -197,10 +198,9 @@ export const createNetwork = (deps: Deps): Network => {
           world.after(pauseMs, world.host, () => world.resume(process));
         }
         const sender = isRemote && pauseMs === null ? world.host : process;
-        const counted = operation === 'append' && sender === world.host ? 1 : 0;
-        appends += counted;
-        world.after(planned.beforeMs, sender, async () => {
-          appends -= counted;
+        const append = { sender };
+        if (operation === 'append') appending.add(append);
+        const carryOut = async () => {
           if (process.state === 'dead' && !landsAnyway(isRemote, port)) return;
           if (planned.crash === 'before' && process.state !== 'dead') return kill(process, `before ${what}`);
           const outcome = await perform(process, what, planned, work);
@@ -208,7 +208,8 @@ export const createNetwork = (deps: Deps): Network => {
           world.after(planned.afterMs, process, () =>
             'error' in outcome ? reject(outcome.error) : resolve(outcome.value),
           );
-        });
+        };
+        world.after(planned.beforeMs, sender, () => void carryOut().finally(() => appending.delete(append)));
       }),
   };
 };
