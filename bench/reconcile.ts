@@ -1,7 +1,7 @@
 import { openIdLedger } from '../src/reconcile-ids.ts';
 
 /**
- * Claim: `reconcile` compares ten million ids in bounded memory. Notes generated ids in an archive, a log, a speed view and a
+ * Claim: `reconcile` compares millions of ids in bounded memory. Notes generated ids in an archive, a log, a speed view and a
  * batch view, each in an order of its own, and compares them. `bun bench/reconcile.ts [millions]` (Default: 2)
  */
 const MEBI = 1024 * 1024;

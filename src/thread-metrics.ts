@@ -1,4 +1,3 @@
-import { heapSize } from 'bun:jsc';
 import type { Metrics } from './metrics.ts';
 
 /** How often a thread looks at itself, milliseconds: a stall is seen when it is about as long, and looking costs nothing. */
@@ -22,7 +21,8 @@ export const watchThread = (
     const { user, system } = process.threadCpuUsage();
     threadCpu.inc({ thread }, Math.max(0, user + system - cpuMicros) / 1e6);
     cpuMicros = user + system;
-    threadHeap.set({ thread }, heapSize());
+    // Of this thread, as of its last collection; bun:jsc's heapSize() walks the heap, for milliseconds under load.
+    threadHeap.set({ thread }, process.memoryUsage().heapUsed);
   };
   const timer = setInterval(look, LOOK_MS);
   timer.unref();
