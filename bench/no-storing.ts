@@ -26,6 +26,7 @@ const edge = startEdge({
     journey: nobody,
     status: nobody,
     recentErrors: nobody,
+    errorPins: nobody,
     recentRuns: nobody,
     history: () => [],
     run: nobody,

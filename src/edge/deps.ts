@@ -2,6 +2,7 @@ import type { ArchiveEntry } from '../blob/archive.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { PinRow, QueryResult } from '../db/pin-store/pin-store.ts';
+import type { ErrorQuery } from '../db/postgres/error-pins.ts';
 import type { DeadLetter } from '../log/dlq.ts';
 import type { Inlet } from '../log/inlet.ts';
 import type { Logger } from '../logger.ts';
@@ -163,6 +164,8 @@ export type EdgeDeps = {
   readonly status: () => Status | Promise<Status>;
   /** Newest first, about 20. */
   readonly recentErrors: () => Promise<readonly RecentError[]>;
+  /** Erroneous pins of the speed view, newest first. @throws PinflowError `postgres_unavailable` */
+  readonly errorPins: (query: ErrorQuery) => Promise<readonly RecentError[]>;
   /** Newest first, about 60. */
   readonly recentRuns: () => Promise<readonly RecentRun[]>;
   /** What the dashboard's charts begin with, oldest first. */
