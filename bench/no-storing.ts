@@ -27,6 +27,7 @@ const edge = startEdge({
     status: nobody,
     recentErrors: nobody,
     errorPins: nobody,
+    feedback: { handled: nobody, read: nobody },
     recentRuns: nobody,
     history: () => [],
     run: nobody,

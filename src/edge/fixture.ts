@@ -87,6 +87,7 @@ export const openHarness = async ({ limits = {}, append, deps = {} }: Options = 
     query: async () => ({ columns: [], rows: [], truncated: false }),
     recentErrors: async () => [],
     errorPins: async () => [],
+    feedback: { handled: async () => new Map(), read: log.read },
     recentRuns: async () => [],
     logger: silent,
     ...deps,
