@@ -26,6 +26,8 @@ const edge = startEdge({
     journey: nobody,
     status: nobody,
     recentErrors: nobody,
+    errorPins: nobody,
+    feedback: { handled: nobody, read: nobody },
     recentRuns: nobody,
     history: () => [],
     run: nobody,

@@ -1,3 +1,4 @@
+import { errorPins } from './db/postgres/error-pins.ts';
 import type { Database } from './db/postgres/open.ts';
 import { runDetails } from './db/postgres/run-details.ts';
 import { chosenLetters, dropLetters, retryLetters } from './dead-letters.ts';
@@ -14,7 +15,7 @@ type Deps = {
   readonly log: PinLog;
   readonly database: Database;
   /** A pool of its own for SQL from the dashboard, so that a slow question does not hold up the page's other numbers. */
-  readonly queries: Pick<Database, 'sql'>;
+  readonly queries: Pick<Database, 'sql' | 'db'>;
   /** Whether Postgres is the embedded one. */
   readonly embeddedPostgres: boolean;
   /** Opened when it is first asked: a broker that is away must not hold up the start. */
@@ -67,7 +68,7 @@ const createLetters = ({ log, database, openDeadLetters }: Deps): Letters & { re
 /** What the edge's read-only routes and its dead letter queue ask the engines. */
 export const createEdgeLookups = (
   deps: Deps,
-): Pick<EdgeDeps, 'run' | 'letters' | 'query'> & { readonly close: () => Promise<void> } => {
+): Pick<EdgeDeps, 'run' | 'errorPins' | 'letters' | 'query'> & { readonly close: () => Promise<void> } => {
   const letters = createLetters(deps);
   return {
     run: async (id) => {
@@ -76,6 +77,8 @@ export const createEdgeLookups = (
       const { run, objects } = found;
       return { run, objects: objects.slice(0, MAX_OBJECTS), truncated: objects.length > MAX_OBJECTS };
     },
+    // Of the pool that is for what may be slow: the dashboard's numbers do not wait behind a long look.
+    errorPins: (query) => errorPins(deps.queries, query),
     letters,
     query: createQueryBox({ database: deps.queries, embedded: deps.embeddedPostgres }),
     close: letters.close,

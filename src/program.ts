@@ -9,7 +9,7 @@ import { openPinStores } from './db/pin-store/open.ts';
 import type { PinStore } from './db/pin-store/pin-store.ts';
 import { recentRuns } from './db/postgres/ledger.ts';
 import { type Database, openPostgres } from './db/postgres/open.ts';
-import { recentErrors } from './db/postgres/speed-view.ts';
+import { recentErrors, streamOffsets } from './db/postgres/speed-view.ts';
 import { createApp } from './edge/app.ts';
 import type { PartState, Status } from './edge/deps.ts';
 import { startHistory } from './edge/history.ts';
@@ -163,6 +163,7 @@ const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
     status,
     history: history.samples,
     ...edgeLookups,
+    feedback: { handled: () => streamOffsets(database, log.topic), read: log.read },
     recentErrors: () => recentErrors(database, { limit: RECENT_ERRORS }),
     recentRuns: () => recentRuns(database, RECENT_RUNS),
     logger,

@@ -48,7 +48,7 @@ describe('routes', () => {
 
   test('HEAD answers as GET does, without a body', async () => {
     const { app } = await open();
-    for (const path of ['/', '/healthz', '/readyz', '/metrics', '/status', '/status/stream']) {
+    for (const path of ['/', '/healthz', '/readyz', '/metrics', '/errors', '/status', '/status/stream']) {
       const response = await app.request(path, { method: 'HEAD' });
       expect([path, response.status, await response.text()]).toEqual([path, 200, '']);
     }
@@ -109,7 +109,7 @@ describe('API_KEYS', () => {
 
   test('every route but /healthz, /readyz and the page itself, which asks for the key, wants one', async () => {
     const edge = await open({ limits });
-    const paths = ['/metrics', '/status', '/status/stream', '/pins/x', '/runs/1', '/dlq'];
+    const paths = ['/metrics', '/status', '/status/stream', '/pins/x', '/errors', '/feedback', '/runs/1', '/dlq'];
     for (const path of paths) expect([path, (await ask(edge, null, path)).status]).toEqual([path, 401]);
     for (const path of ['/pin', '/pin/', '/pins', '/sql', '/dlq'])
       expect([path, (await ask(edge, null, path, 'POST')).status]).toEqual([path, 401]);

@@ -4,6 +4,8 @@ import { createPostPins } from './bulk.ts';
 import { createDashboard } from './dashboard/dashboard.ts';
 import type { EdgeBindings, EdgeDeps } from './deps.ts';
 import { errorResponse, responseOf } from './error-response.ts';
+import { createGetErrors } from './errors.ts';
+import { createGetFeedback } from './feedback.ts';
 import { createGetMetrics, createGetReady, getHealth } from './health.ts';
 import { createIntake } from './intake.ts';
 import { createGetPin } from './journey.ts';
@@ -31,6 +33,8 @@ const routesOf = (deps: EdgeDeps): readonly Route[] => {
   const getPin = createGetPin(deps);
   const { getStatus, getStream } = createStatusRoutes(deps);
   const { getLetters, postLetters } = createLetterRoutes(deps);
+  const getErrors = createGetErrors(deps);
+  const getFeedback = createGetFeedback(deps);
   const getRun = createGetRun(deps);
   const postSql = createPostSql(deps);
   return [
@@ -48,6 +52,8 @@ const routesOf = (deps: EdgeDeps): readonly Route[] => {
       // A HEAD is dispatched as a GET whose body nobody will ever read or cancel.
       handle: (c) => (c.req.raw.method === 'HEAD' ? getStatus() : getStream(c.req.raw, c.env ?? {})),
     },
+    { method: 'GET', path: '/errors', handle: (c) => getErrors(new URL(c.req.url).searchParams) },
+    { method: 'GET', path: '/feedback', handle: (c) => getFeedback(c.req.raw, c.env ?? {}) },
     { method: 'GET', path: '/runs/:id', handle: (c) => getRun(c.req.param('id') ?? '') },
     { method: 'GET', path: '/dlq', handle: (c) => getLetters(c.req.query('id')) },
     { method: 'POST', path: '/dlq', handle: (c) => postLetters(c.req.raw) },

@@ -2,8 +2,10 @@ import type { ArchiveEntry } from '../blob/archive.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { PinRow, QueryResult } from '../db/pin-store/pin-store.ts';
+import type { ErrorQuery } from '../db/postgres/error-pins.ts';
 import type { DeadLetter } from '../log/dlq.ts';
 import type { Inlet } from '../log/inlet.ts';
+import type { PinLog } from '../log/log.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Position } from '../pin/pin.ts';
@@ -163,6 +165,14 @@ export type EdgeDeps = {
   readonly status: () => Status | Promise<Status>;
   /** Newest first, about 20. */
   readonly recentErrors: () => Promise<readonly RecentError[]>;
+  /** Erroneous pins of the speed view, newest first. @throws PinflowError `postgres_unavailable` */
+  readonly errorPins: (query: ErrorQuery) => Promise<readonly RecentError[]>;
+  readonly feedback: {
+    /** Next offset of each partition the speed view has not handled yet. @throws PinflowError `postgres_unavailable` */
+    readonly handled: () => Promise<ReadonlyMap<number, number>>;
+    /** What stands in the log there. */
+    readonly read: PinLog['read'];
+  };
   /** Newest first, about 60. */
   readonly recentRuns: () => Promise<readonly RecentRun[]>;
   /** What the dashboard's charts begin with, oldest first. */

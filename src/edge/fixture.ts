@@ -86,6 +86,8 @@ export const openHarness = async ({ limits = {}, append, deps = {} }: Options = 
     letters: { list: async () => ({ total: 0, letters: [] }), show: async () => null, resolve: async () => 0 },
     query: async () => ({ columns: [], rows: [], truncated: false }),
     recentErrors: async () => [],
+    errorPins: async () => [],
+    feedback: { handled: async () => new Map(), read: log.read },
     recentRuns: async () => [],
     logger: silent,
     ...deps,

@@ -272,9 +272,9 @@ describe('stop', () => {
     expect(clients.flatMap((client) => client.statuses())).toEqual([]);
   });
 
-  test('open dashboards do not hold it up', async () => {
+  test.each(['/status/stream', '/feedback'])('open streams of %s do not hold it up', async (path) => {
     const { edge } = await serve();
-    const stream = await fetch(`${edge.url}/status/stream`);
+    const stream = await fetch(`${edge.url}${path}`);
     const reader = (stream.body as ReadableStream<Uint8Array>).getReader();
     await reader.read();
     expect(await edge.stop(DEADLINE_MS)).toBe(0);

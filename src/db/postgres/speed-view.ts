@@ -69,17 +69,19 @@ export type ErrorPin = {
   readonly errorFields: readonly string[];
 };
 
+export const errorPinColumns = {
+  uniqueId: pins.uniqueId,
+  receivedAt: rfc3339(pins.receivedAt),
+  category: pins.category,
+  title: pins.title,
+  errorFields: pins.errorFields,
+};
+
 /** Erroneous pins, newest first. @throws PinflowError `postgres_unavailable` */
 export const recentErrors = ({ db }: Db, { limit }: { readonly limit: number }): Promise<readonly ErrorPin[]> =>
   asked(
     db
-      .select({
-        uniqueId: pins.uniqueId,
-        receivedAt: rfc3339(pins.receivedAt),
-        category: pins.category,
-        title: pins.title,
-        errorFields: pins.errorFields,
-      })
+      .select(errorPinColumns)
       .from(pins)
       // As the partial index has it: `is_error = true` would not match it.
       .where(statement`${pins.isError}`)

@@ -1,0 +1,141 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { postgresEngines } from '../../../test/fixtures/postgres.ts';
+import { openHarness } from '../../edge/fixture.ts';
+import { isPinflowError } from '../../errors.ts';
+import { createLogger } from '../../logger.ts';
+import { type ErrorQuery, errorPins, selectErrorPins } from './error-pins.ts';
+import { type Database, openPostgres } from './open.ts';
+import type { SpeedPin } from './speed-batch.ts';
+import { createSpeedWriter } from './speed-commit.ts';
+
+const logger = createLogger('silent', 'test');
+const SET_UP_MS = 60_000;
+const NOON = Date.UTC(2026, 10, 23, 12) * 1000;
+const PINS = 60;
+
+const id = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
+
+const pinOf = (
+  n: number,
+  receivedAtMicros: number,
+  category: string | null,
+  errorFields: readonly string[],
+): SpeedPin => ({
+  uniqueId: id(n),
+  receivedAtMicros,
+  category,
+  indexNo: 1,
+  title: null,
+  description: null,
+  followerCount: null,
+  tagList: null,
+  isImageOrVideo: null,
+  imageSrc: null,
+  downloaded: 1,
+  saveLocation: null,
+  posterName: null,
+  isError: errorFields.length > 0,
+  errorFields,
+  position: { partition: 0, offset: n },
+  writeTimestamp: receivedAtMicros,
+});
+
+/** Three of each stamp, ids not in the order of time; every fourth is clean, every sixth has no category. */
+const all = Array.from({ length: PINS }, (_, n) =>
+  pinOf(
+    (n * 37) % PINS,
+    NOON + Math.floor(n / 3),
+    n % 6 === 0 ? null : `c${n % 2}`,
+    n % 4 === 0 ? [] : n % 5 === 0 ? ['title', 'tag_list'] : ['title'],
+  ),
+);
+
+/** What a page should hold, by the rule and not by SQL. */
+const expected = (keep: (pin: SpeedPin) => boolean = () => true): string[] =>
+  all
+    .filter((pin) => pin.isError && keep(pin))
+    .toSorted((a, b) => b.receivedAtMicros - a.receivedAtMicros || (a.uniqueId < b.uniqueId ? 1 : -1))
+    .map((pin) => pin.uniqueId);
+
+for (const engine of await postgresEngines()) {
+  describe.skipIf(!engine.available)(`pages of erroneous pins on ${engine.name}`, () => {
+    let server: { url: string; stop: () => Promise<void> };
+    let database: Database;
+    beforeAll(async () => {
+      server = await engine.start();
+      database = openPostgres({ url: server.url, logger, applicationName: 'test' });
+      const writer = createSpeedWriter(database);
+      await writer.commit({ topic: 'pins', partition: 0, from: null, to: PINS }, writer.prepare(all));
+    }, SET_UP_MS);
+    afterAll(async () => {
+      await database.close();
+      await server.stop();
+    }, SET_UP_MS);
+
+    const ids = async (query: Partial<ErrorQuery>) =>
+      (await errorPins(database, { limit: 100, ...query })).map((pin) => pin.uniqueId);
+
+    test('newest first, filtered by time, field and category', async () => {
+      expect(await ids({})).toEqual(expected());
+      const since = NOON + 10;
+      expect(await ids({ sinceMicros: since })).toEqual(expected((pin) => pin.receivedAtMicros >= since));
+      expect(await ids({ field: 'tag_list' })).toEqual(expected((pin) => pin.errorFields.includes('tag_list')));
+      expect(await ids({ category: 'c1' })).toEqual(expected((pin) => pin.category === 'c1'));
+      expect(await ids({ category: '' })).toEqual(expected((pin) => pin.category === null));
+      expect(await ids({ category: "c1' or true --" })).toEqual([]);
+      expect(await ids({ limit: 4 })).toEqual(expected().slice(0, 4));
+    });
+
+    test('GET /errors pages through each of them once, also within one stamp, while others come', async () => {
+      const harness = await openHarness({ deps: { errorPins: (query) => errorPins(database, query) } });
+      try {
+        const seen: string[] = [];
+        let cursor: string | null = '';
+        for (let page = 0; cursor !== null; page++) {
+          const query: string = cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+          const response = await harness.app.request(`/errors?limit=4${query}`);
+          expect(response.status).toBe(200);
+          const answer = (await response.json()) as { pins: { unique_id: string }[]; next: string | null };
+          expect(answer.pins.length).toBeLessThanOrEqual(4);
+          seen.push(...answer.pins.map((pin) => pin.unique_id));
+          cursor = answer.next;
+          const writer = createSpeedWriter(database);
+          const late = pinOf(1000 + page, NOON + 1_000_000 + page, 'later', ['title']);
+          const move = { topic: 'pins', partition: 1, from: page === 0 ? null : page, to: page + 1 };
+          await writer.commit(move, writer.prepare([late]));
+        }
+        expect(seen).toEqual(expected());
+      } finally {
+        await harness.close();
+        await database.sql`delete from pins where category = 'later'`;
+      }
+    });
+
+    test('reads on from a cursor along the index of errors, without sorting what it leaves out', async () => {
+      const after = { receivedAtMicros: NOON + 10, uniqueId: id(5) };
+      const { sql: text, params } = selectErrorPins(database.db, { limit: 10, after }).toSQL();
+      const plan = await database.sql.begin(async (tx) => {
+        // So few rows would be read without an index.
+        await tx`set local enable_seqscan = off`;
+        await tx`set local enable_bitmapscan = off`;
+        return tx.unsafe(`explain ${text}`, params as (string | number)[]);
+      });
+      const lines = plan.map((row) => row['QUERY PLAN']).join('\n');
+      expect(lines).toContain('Index Scan Backward using pins_errors');
+      expect(lines).toContain('Index Cond: (received_at <=');
+      expect(lines).not.toMatch(/->\s+Sort/);
+    });
+
+    test('says that Postgres is away', async () => {
+      const away = openPostgres({ url: 'postgres://127.0.0.1:1/none', logger, applicationName: 'test' });
+      const error = await errorPins(away, { limit: 1 }).catch((thrown: unknown) => thrown);
+      expect(isPinflowError(error, 'postgres_unavailable')).toBe(true);
+      const harness = await openHarness({ deps: { errorPins: (query) => errorPins(away, query) } });
+      const response = await harness.app.request('/errors');
+      expect(response.status).toBe(503);
+      expect(response.headers.get('retry-after')).not.toBeNull();
+      await harness.close();
+      await away.close();
+    });
+  });
+}
