@@ -7,8 +7,13 @@ import { toLogRecord } from './kafka-records.ts';
 import { ensureTopic, type TopicFacts } from './kafka-topic.ts';
 import type { LogRecord, PartitionState } from './log.ts';
 
-/** Bytes of one fetch; the broker answers at least one batch, however large. */
-const FETCH_BYTES = 4 * 1024 * 1024;
+/** Bytes of one fetch, at most; the broker answers at least one batch, however large. */
+const MAX_FETCH_BYTES = 4 * 1024 * 1024;
+/**
+ * Bytes asked for a record that is wanted, about what a pin takes: whoever wants one, as the look at the lag does every few
+ * seconds on the edge's thread, must not have thousands fetched and decoded.
+ */
+const RECORD_BYTES = 1024;
 /** Longest the broker holds a fetch back when it has nothing, milliseconds. */
 const FETCH_WAIT_MS = 100;
 
@@ -35,7 +40,14 @@ export type KafkaReader = {
   readonly close: () => Promise<void>;
 };
 
-const fetchFrom = async (cluster: Cluster, topic: string, { partition, offset }: Position): Promise<Fetched | null> => {
+/** @param wanted records: about so many come */
+const fetchFrom = async (
+  cluster: Cluster,
+  topic: string,
+  { partition, offset }: Position,
+  wanted: number,
+): Promise<Fetched | null> => {
+  const maxBytes = Math.min(MAX_FETCH_BYTES, wanted * RECORD_BYTES);
   await cluster.addTargetTopic(topic);
   const [nodeId] = Object.keys(cluster.findLeaderForPartitions(topic, [partition]));
   if (nodeId === undefined) return null;
@@ -43,8 +55,8 @@ const fetchFrom = async (cluster: Cluster, topic: string, { partition, offset }:
   const answer = (await broker.fetch({
     maxWaitTime: FETCH_WAIT_MS,
     minBytes: 1,
-    maxBytes: FETCH_BYTES,
-    topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes: FETCH_BYTES }] }],
+    maxBytes,
+    topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes }] }],
   })) as FetchAnswer;
   const fetched = answer.responses[0]?.partitions[0];
   return fetched === undefined ? null : { messages: fetched.messages, end: Number(fetched.highWatermark) };
@@ -60,7 +72,7 @@ const readFrom = async (
   const records: LogRecord[] = [];
   let { offset } = from;
   for (;;) {
-    const fetched = await fetchFrom(cluster, topic, { ...from, offset });
+    const fetched = await fetchFrom(cluster, topic, { ...from, offset }, limit - records.length);
     for (const message of fetched?.messages ?? []) {
       // A batch comes whole, from before the offset on; control records are the broker's own.
       if (Number(message.offset) < offset) continue;
