@@ -26,7 +26,7 @@ import type { Logger } from './logger.ts';
 import { createMetrics, type Metrics, mergeMetrics } from './metrics.ts';
 import { pipelineStatus } from './pipeline-status.ts';
 import { createReconcileSchedule } from './reconcile-schedule.ts';
-import { sleep } from './retry.ts';
+import { atMost } from './retry.ts';
 import { createSchedule } from './schedule.ts';
 import { createSupervisor, type Supervisor, type WorkerState } from './supervisor.ts';
 import { watchThread } from './thread-metrics.ts';
@@ -53,7 +53,7 @@ const RECENT_ERRORS = 20;
 const RECENT_RUNS = 60;
 /** A drain: readers of the log and the archive first, all at once, as one that hangs must not cost the others their time; the Postgres they write to last. */
 const DRAIN_ORDER: readonly (readonly WorkerRole[])[] = [['archive', 'clean', 'stream'], ['postgres']];
-/** Longest the main thread's own connections take to close, milliseconds: nothing is under way on them any more. */
+/** Longest the main thread's own connections take to close, milliseconds: nothing is under way on them any more, and the end of the process closes them too. */
 const CLOSE_TIMEOUT_MS = 1000;
 
 type Lookups = {
@@ -267,7 +267,7 @@ export const startProgram = async ({ config: given, parts, logger, command }: St
       workers: supervisor.states,
       endWorker: supervisor.end,
       stop: once(async () => {
-        await Promise.all([withinTime(stopMeasuring(), CLOSE_TIMEOUT_MS), stop(running, lookups, edge, locks)]);
+        await Promise.all([atMost(stopMeasuring(), CLOSE_TIMEOUT_MS), stop(running, lookups, edge, locks)]);
       }),
     };
   } catch (error) {
@@ -284,13 +284,6 @@ const once = (work: () => Promise<void>): (() => Promise<void>) => {
   };
 };
 
-/** Waits for `work`, but not for an engine that hangs: the end of the process closes its connections too. */
-const withinTime = async (work: Promise<unknown>, ms: number): Promise<void> => {
-  const done = new AbortController();
-  await Promise.race([work, sleep(ms, done.signal)]);
-  done.abort();
-};
-
 const stop = async (
   { config, log, supervisor }: Running,
   lookups: Lookups,
@@ -300,10 +293,10 @@ const stop = async (
   const deadline = Date.now() + config.DRAIN_TIMEOUT_MS;
   await edge?.stop(config.DRAIN_TIMEOUT_MS);
   // Before the embedded Postgres goes.
-  await withinTime(lookups.database.close(), CLOSE_TIMEOUT_MS);
+  await atMost(lookups.database.close(), CLOSE_TIMEOUT_MS);
   await supervisor.drain(DRAIN_ORDER, Math.max(0, deadline - Date.now()));
   const { store, pinStores } = lookups;
-  await withinTime(Promise.all([log, store, ...pinStores].map((each) => each.close())), CLOSE_TIMEOUT_MS);
+  await atMost(Promise.all([log, store, ...pinStores].map((each) => each.close())), CLOSE_TIMEOUT_MS);
   if (config.POSTGRES_PORT !== 0) removePostgresAddress(config.DATA_DIR);
   for (const lock of locks) lock.release();
 };

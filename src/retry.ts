@@ -28,6 +28,15 @@ export const sleep = (ms: number, signal?: AbortSignal): Promise<void> =>
     signal?.addEventListener('abort', finish);
   });
 
+/**
+ * Waits for `work`, at most `ms` milliseconds: for an engine that may hang, where the end does not depend on it.
+ * @throws what `work` throws in time; what it throws later is silent
+ */
+export const atMost = async (work: Promise<unknown>, ms: number): Promise<void> => {
+  const settled = new AbortController();
+  await Promise.race([work, sleep(ms, settled.signal)]).finally(() => settled.abort());
+};
+
 /** Calls `work` until it succeeds. @throws the last error when it is not retryable, attempts are used up or `signal` aborts */
 export const retry = async <T>(work: (attempt: number) => Promise<T>, options: RetryOptions): Promise<T> => {
   const { attempts, baseMs, maxMs, retryable = sayRetryable, onRetry, signal } = options;

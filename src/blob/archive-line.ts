@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { messageOf } from '../errors.ts';
 import { appendedMicros, decodeUtf8 } from '../pin/decode.ts';
 import { jsonSlices, memberName } from '../pin/json-slices.ts';
-import { formatMicros, parseMicros } from '../pin/timestamp.ts';
+import { formatMicros, parseMicros, STAMP_BYTES } from '../pin/timestamp.ts';
 
 /**
  * A record of the log as one line of the archive. Every record becomes exactly one line of JSON with a usable `received_at`,
@@ -16,7 +16,6 @@ import { formatMicros, parseMicros } from '../pin/timestamp.ts';
  */
 const STAMP_KEY = Buffer.from(',"received_at":"');
 const STAMP_END = Buffer.from('"}');
-const STAMP_BYTES = '2026-11-23T18:00:00.000000Z'.length;
 const TAIL_BYTES = STAMP_KEY.length + STAMP_BYTES + STAMP_END.length;
 const REJECT = 'pinflow_reject';
 

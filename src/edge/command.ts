@@ -1,4 +1,5 @@
 import { PinflowError } from '../errors.ts';
+import { decodeUtf8 } from '../pin/decode.ts';
 import { type BodyLimits, readBody } from './body.ts';
 import type { EdgeDeps } from './deps.ts';
 import { bodyKind } from './media-type.ts';
@@ -27,7 +28,7 @@ export const readCommand = async (
   const body = await readBody(request, limitsOf(deps), () => {});
   let command: unknown;
   try {
-    command = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+    command = JSON.parse(decodeUtf8(body) ?? '');
   } catch (error) {
     throw new PinflowError('malformed_json', 'the body is not JSON in UTF-8', { cause: error });
   }

@@ -1,8 +1,10 @@
 import type { ErrorCursor, ErrorQuery } from '../db/postgres/error-pins.ts';
 import { PinflowError } from '../errors.ts';
 import { ERROR_FIELDS, missingReason } from '../pin/missing-reason.ts';
+import { isUuid } from '../pin/pin.ts';
 import { formatMicros, parseMicros } from '../pin/timestamp.ts';
 import { withDeadline } from '../retry.ts';
+import { cut } from './cut.ts';
 import type { EdgeDeps, RecentError } from './deps.ts';
 import { JSON_HEADERS } from './error-response.ts';
 
@@ -18,8 +20,6 @@ const ANSWER_TIMEOUT_MS = 7000;
 
 const PARAMETERS = ['since', 'field', 'category', 'limit', 'cursor'] as const;
 type Parameter = (typeof PARAMETERS)[number];
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 const wrong = (message: string) => new PinflowError('bad_query', message);
 const shown = (text: string) => JSON.stringify(text.slice(0, 100));
@@ -63,7 +63,7 @@ const readLimit = (text: string): number => {
 const readCursor = (text: string): ErrorCursor => {
   const [time = '', uniqueId = ''] = text.split(',', 2);
   const receivedAtMicros = parseMicros(time);
-  if (receivedAtMicros === null || !UUID.test(uniqueId) || text.length !== time.length + 1 + uniqueId.length)
+  if (receivedAtMicros === null || !isUuid(uniqueId) || text.length !== time.length + 1 + uniqueId.length)
     throw wrong(`"cursor" should be "next" of the page before, and not ${shown(text)}`);
   return { receivedAtMicros, uniqueId };
 };
@@ -82,14 +82,11 @@ const readQuery = (search: URLSearchParams): ErrorQuery => {
   };
 };
 
-const cut = (text: string | null): string | null =>
-  text !== null && text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT).toWellFormed()}…` : text;
-
 const pinJson = (pin: RecentError) => ({
   unique_id: pin.uniqueId,
   received_at: pin.receivedAt,
-  category: cut(pin.category),
-  title: cut(pin.title),
+  category: cut(pin.category, MAX_TEXT),
+  title: cut(pin.title, MAX_TEXT),
   errors: pin.errorFields.map((field) => ({ field, reason: missingReason(field) })),
 });
 

@@ -1,4 +1,5 @@
 import { messageOf, PinflowError } from '../errors.ts';
+import { isUuid } from '../pin/pin.ts';
 import { withDeadline } from '../retry.ts';
 import type { EdgeBindings, EdgeDeps } from './deps.ts';
 import { JSON_HEADERS } from './error-response.ts';
@@ -21,8 +22,6 @@ const KEEP_ALIVE_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 3000;
 /** Partitions a client may name, and digits of an offset. */
 const EVENT_ID = /^\d{1,6}:\d{1,15}(,\d{1,6}:\d{1,15}){0,999}$/;
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 type Filter = { readonly uniqueId: string | null; readonly category: string | null };
 
@@ -56,7 +55,7 @@ const readFilter = (search: URLSearchParams): Filter => {
       `there is no parameter ${JSON.stringify(unknown.slice(0, 100))}: there are unique_id, category`,
     );
   const uniqueId = search.get('unique_id')?.toLowerCase() ?? null;
-  if (uniqueId !== null && !UUID.test(uniqueId)) throw new PinflowError('bad_query', '"unique_id" should be a UUID');
+  if (uniqueId !== null && !isUuid(uniqueId)) throw new PinflowError('bad_query', '"unique_id" should be a UUID');
   return { uniqueId, category: search.get('category') };
 };
 

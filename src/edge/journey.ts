@@ -1,10 +1,9 @@
 import type { PinRow } from '../db/pin-store/pin-store.ts';
 import { PinflowError } from '../errors.ts';
+import { isUuid } from '../pin/pin.ts';
 import { formatMicros } from '../pin/timestamp.ts';
 import type { EdgeDeps, Journey, View } from './deps.ts';
 import { errorResponse, JSON_HEADERS } from './error-response.ts';
-
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** A count as JSON: a number with all its digits, which a reader with 64-bit integers reads exactly. */
 const digits = (count: bigint | null): unknown =>
@@ -63,7 +62,7 @@ const absent = ({ uniqueId, speed, batch }: Journey): Response => {
 export const createGetPin =
   (deps: Pick<EdgeDeps, 'journey'>) =>
   async (id: string): Promise<Response> => {
-    if (!UUID.test(id)) throw new PinflowError('invalid_pin', `${JSON.stringify(id.slice(0, 100))} is not a UUID`);
+    if (!isUuid(id)) throw new PinflowError('invalid_pin', `${JSON.stringify(id.slice(0, 100))} is not a UUID`);
     const journey = await deps.journey(id.toLowerCase());
     const present = [journey.log, journey.speed, ...journey.batch.map((b) => b.view)].some(
       (view) => view.state === 'present',

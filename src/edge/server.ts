@@ -1,6 +1,6 @@
 import { PinflowError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
-import { sleep } from '../retry.ts';
+import { atMost } from '../retry.ts';
 import type { EdgeApp } from './app.ts';
 import type { EdgeBindings } from './deps.ts';
 import { responseOf } from './error-response.ts';
@@ -83,10 +83,8 @@ export const startEdge = ({ app, host, port, requestTimeoutMs, logger }: EdgeOpt
   }
 
   const stop = async (deadlineMs: number): Promise<number> => {
-    const done = new AbortController();
     drain.abort();
-    await Promise.race([server.stop(), sleep(deadlineMs, done.signal)]);
-    done.abort();
+    await atMost(server.stop(), deadlineMs);
     const cut = server.pendingRequests;
     if (cut > 0) logger.warn(`${cut} requests were still under way after ${deadlineMs} ms and were cut off`);
     await server.stop(true);

@@ -4,12 +4,10 @@ import { decodeRecord } from '../pin/decode.ts';
 import { missingReason } from '../pin/missing-reason.ts';
 import type { StoredPin } from '../pin/pin.ts';
 import { formatMicros } from '../pin/timestamp.ts';
+import { cut } from './cut.ts';
 
 /** Characters of a posted value, a category or a reason that a verdict shows. */
 const MAX_TEXT = 200;
-
-const cut = (text: string | null): string | null =>
-  text !== null && text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT).toWellFormed()}…` : text;
 
 /** What cleaning says of one record of the log: the same rules on the same bytes as in the speed layer. */
 export type Verdict = {
@@ -22,14 +20,14 @@ export type Verdict = {
 
 const postedValue = (pin: StoredPin, field: string): string | null => {
   const posted: unknown = field === 'poster_name' ? pin.posterName : (pin as Readonly<Record<string, unknown>>)[field];
-  return typeof posted === 'string' ? cut(posted) : null;
+  return typeof posted === 'string' ? cut(posted, MAX_TEXT) : null;
 };
 
 export const verdictOf = (record: LogRecord): Verdict => {
   const position = `${record.partition}/${record.offset}`;
   const decoded = decodeRecord(record.value, record.timestamp);
   if (!decoded.ok) {
-    const json = JSON.stringify({ position, clean: false, rejected: cut(decoded.reject.reason) });
+    const json = JSON.stringify({ position, clean: false, rejected: cut(decoded.reject.reason, MAX_TEXT) });
     return { uniqueId: null, category: null, json };
   }
   const cleaned = cleanPin(decoded.value);
@@ -37,7 +35,7 @@ export const verdictOf = (record: LogRecord): Verdict => {
     unique_id: cleaned.uniqueId,
     position,
     received_at: formatMicros(cleaned.receivedAtMicros),
-    category: cut(cleaned.category),
+    category: cut(cleaned.category, MAX_TEXT),
     clean: !cleaned.isError,
     errors: cleaned.errorFields.map((field) => ({
       field,

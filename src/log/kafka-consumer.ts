@@ -1,9 +1,9 @@
 import type { EachBatchPayload, Consumer as KafkaJsConsumer } from 'kafkajs';
 import type { PinflowError } from '../errors.ts';
-import { sleep } from '../retry.ts';
+import { atMost, sleep } from '../retry.ts';
 import type { KafkaClient } from './kafka-client.ts';
 import { createMembership, type Membership } from './kafka-membership.ts';
-import { atMost, type Pursuit } from './kafka-pursuit.ts';
+import type { Pursuit } from './kafka-pursuit.ts';
 import type { KafkaReader } from './kafka-reader.ts';
 import { toLogRecord } from './kafka-records.ts';
 import type { TopicFacts } from './kafka-topic.ts';
@@ -150,10 +150,8 @@ const createSession = ({ client, reader }: KafkaConsumerDeps, options: ConsumeOp
     await membership.settled();
     // A close gives the partitions back without a word; a broker that is away takes them from the handler.
     await membership.release(how.why === 'broker');
-    await atMost(
-      starting.then(() => consumer.disconnect()),
-      LEAVE_TIMEOUT_MS,
-    );
+    const left = starting.then(() => consumer.disconnect()).catch(() => {});
+    await atMost(left, LEAVE_TIMEOUT_MS);
     return thrown ?? how;
   };
   return { membership, run, end };

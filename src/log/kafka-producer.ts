@@ -1,9 +1,10 @@
 import { CompressionTypes, type Producer } from 'kafkajs';
 import { PinflowError } from '../errors.ts';
 import type { Position } from '../pin/pin.ts';
+import { atMost, withDeadline } from '../retry.ts';
 import { createGroupCommit, sizeOf } from './group-commit.ts';
 import type { KafkaClient } from './kafka-client.ts';
-import { atMost, type Pursuit, pursue } from './kafka-pursuit.ts';
+import { type Pursuit, pursue } from './kafka-pursuit.ts';
 import { cutIntoSends, messagesOf, placePositions, type Send } from './kafka-sends.ts';
 import type { TopicFacts } from './kafka-topic.ts';
 import type { NewRecord } from './log.ts';
@@ -36,20 +37,8 @@ export type KafkaProducer = {
   readonly close: () => Promise<void>;
 };
 
-const within = async <T>(work: Promise<T>, ms: number, what: string): Promise<T> => {
-  let timer: Timer | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new PinflowError('log_unavailable', what, { retryable: true })), Math.max(0, ms));
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-};
-
 const disconnect = (producers: readonly Producer[]): Promise<void> =>
-  atMost(Promise.all(producers.map((producer) => producer.disconnect())), DISCONNECT_TIMEOUT_MS);
+  atMost(Promise.allSettled(producers.map((producer) => producer.disconnect())), DISCONNECT_TIMEOUT_MS);
 
 /** Not before kafkajs has given up its requests too: a retry of them would connect once more, and stay. */
 const retire = async ({ producers, underWay }: Session): Promise<void> => {
@@ -99,6 +88,12 @@ const createSender =
     const deadline = performance.now() + config.REQUEST_TIMEOUT_MS;
     const positions: Position[] = new Array(records.length);
 
+    const late = () =>
+      new PinflowError(
+        'log_unavailable',
+        `the broker has not acknowledged within REQUEST_TIMEOUT_MS=${config.REQUEST_TIMEOUT_MS}; see KAFKA_BROKERS.`,
+        { retryable: true },
+      );
     const sendOne = async (producer: Producer, send: Send) => {
       const sending = producer.send({
         topic,
@@ -109,8 +104,7 @@ const createSender =
       underWay.add(sending);
       const forget = () => underWay.delete(sending);
       sending.then(forget, forget);
-      const late = `the broker has not acknowledged within REQUEST_TIMEOUT_MS=${config.REQUEST_TIMEOUT_MS}; see KAFKA_BROKERS.`;
-      placePositions(send, await within(sending, deadline - performance.now(), late), positions);
+      placePositions(send, await withDeadline(sending, deadline - performance.now(), late), positions);
     };
 
     const maxBytes = Math.min(MAX_SEND_BYTES, facts.maxMessageBytes - BATCH_OVERHEAD_BYTES);

@@ -1,13 +1,5 @@
 import { PinflowError } from '../errors.ts';
-import { sleep } from '../retry.ts';
-
-/** Resolves when `work` settles, or after `ms` milliseconds. */
-export const atMost = async (work: Promise<unknown>, ms: number): Promise<void> => {
-  const settled = new AbortController();
-  const wait = sleep(ms, settled.signal);
-  await Promise.race([work.catch(() => {}), wait]);
-  settled.abort();
-};
+import { atMost, sleep } from '../retry.ts';
 
 /** Something only the broker can give, asked for in the background for as long as it takes. */
 export type Pursuit<T> = {

@@ -59,7 +59,7 @@ const isInt32 = (value: unknown): boolean => typeof value === 'number' && (value
 
 const HEX_DIGIT = Uint8Array.from({ length: 128 }, (_, code) => (/[0-9a-f]/i.test(String.fromCharCode(code)) ? 1 : 0));
 
-const isUuid = (value: unknown): boolean => {
+export const isUuid = (value: unknown): boolean => {
   if (typeof value !== 'string' || value.length !== 36) return false;
   if (value[8] !== '-' || value[13] !== '-' || value[18] !== '-' || value[23] !== '-') return false;
   let digits = 0;

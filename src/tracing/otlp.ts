@@ -9,7 +9,7 @@ import {
   TracerProvider,
 } from '@opentelemetry/sdk-trace';
 import { messageOf } from '../errors.ts';
-import { sleep } from '../retry.ts';
+import { atMost } from '../retry.ts';
 import type { SpanOptions, Tracing } from './tracing.ts';
 
 export type OtlpOptions = {
@@ -65,11 +65,11 @@ export const openOtlpTracing = ({ endpoint, headers, serviceName, sampledShare, 
   const tracer = provider.getTracer('pinflow');
   let closing: Promise<void> | null = null;
 
-  const close = async () => {
-    const done = new AbortController();
-    await Promise.race([provider.shutdown().catch(() => {}), sleep(SEND_TIMEOUT_MS, done.signal)]);
-    done.abort();
-  };
+  const close = () =>
+    atMost(
+      provider.shutdown().catch(() => {}),
+      SEND_TIMEOUT_MS,
+    );
 
   return {
     span: (name, { kind, parent, attributes }) => {

@@ -79,7 +79,7 @@ const SHUTTING_DOWN = { id: null, status: 'skipped', error: 'the program is shut
 const timedOut = (seconds: number) => `ended after CLEAN_TIMEOUT_SECONDS=${seconds}; the next run goes on from there`;
 
 /** Runs that begin by themselves. */
-const isScheduled = (reason: RunReason) => reason === 'cron' || reason === 'retry' || reason === 'catch-up';
+export const isScheduled = (reason: RunReason) => reason === 'cron' || reason === 'retry' || reason === 'catch-up';
 const isLong = (reason: RunReason) => reason === 'backfill' || reason === 'rebuild';
 
 /** @param seconds null: none */

@@ -9,7 +9,7 @@ import type { Metrics } from '../metrics.ts';
 import { retry } from '../retry.ts';
 import { createSchedule, type Schedule } from '../schedule.ts';
 import type { Tracing } from '../tracing/tracing.ts';
-import { createBatchRun, type RunOrder, type RunReason, type RunSummary } from './batch-run.ts';
+import { createBatchRun, isScheduled, type RunOrder, type RunReason, type RunSummary } from './batch-run.ts';
 import { createObjectCleaner } from './clean-object.ts';
 import { createRetrying } from './clean-retry.ts';
 import type { CleanPoint } from './clean-run.ts';
@@ -88,7 +88,7 @@ const oneAtATime = (run: Run) => {
   };
   const ask: Run = async (reason, order) => {
     if (current === null) return begin(reason, order);
-    if (reason === 'cron' || reason === 'retry' || reason === 'catch-up') return current;
+    if (isScheduled(reason)) return current;
     if (reason === 'manual') {
       waiting ??= afterCurrent(reason, order);
       return waiting;

@@ -1,4 +1,5 @@
 import { PinflowError } from '../../errors.ts';
+import { isUuid } from '../../pin/pin.ts';
 import { migrateCql } from './cql-migrations.ts';
 import { selectCql, toPinRow } from './cql-rows.ts';
 import { cqlScan } from './cql-scan.ts';
@@ -13,8 +14,6 @@ export type CassandraPinStoreOptions = CqlOptions & {
   /** Also write the tables of migrations/cql/0004. (Default: false) */
   readonly queryTables?: boolean;
 };
-
-const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /**
  * The batch view in ScyllaDB or Cassandra, on the protocol both speak. It opens without connecting: a cluster that is away makes
@@ -48,7 +47,7 @@ export const openCassandraPinStore = (options: CassandraPinStoreOptions): PinSto
     },
     sweep,
     get: async (uniqueId) => {
-      if (!UUID.test(uniqueId)) return null;
+      if (!isUuid(uniqueId)) return null;
       const found = await session.run((client) => client.execute(selectCql(table), [uniqueId]));
       const row = found.first();
       return row === null ? null : toPinRow(row);

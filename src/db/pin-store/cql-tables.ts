@@ -1,6 +1,7 @@
 import { type Client, types } from 'cassandra-driver';
 import { cellTimestamp } from './cql-rows.ts';
 import type { CqlSession } from './cql-session.ts';
+import { eachOf } from './each-of.ts';
 import type { PinRow } from './pin-store.ts';
 
 /** Ids of one look at what `userposts` holds: one request's coordinator asks so many rows at once. */
@@ -110,10 +111,6 @@ const batchesOf = (statements: readonly Statement[]): readonly (readonly Stateme
     chunksOf(some, BATCH_STATEMENTS),
   );
 
-const inTurns = async <T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> => {
-  for (const some of chunksOf(items, MAX_IN_FLIGHT)) await Promise.all(some.map(work));
-};
-
 const heldRow = (row: types.Row): Held => ({
   uniqueId: String(row.unique_id),
   category: row.category as string | null,
@@ -141,7 +138,7 @@ export const cqlTables = (session: CqlSession, keyspace: string): CqlTables => {
 
   const heldOf = async (client: Client, ids: readonly string[]): Promise<ReadonlyMap<string, Held>> => {
     const held = new Map<string, Held>();
-    await inTurns(chunksOf(ids, READ_IDS), async (some) => {
+    await eachOf(chunksOf(ids, READ_IDS), MAX_IN_FLIGHT, async (some) => {
       const found = await client.execute(select, [some.map((id) => types.Uuid.fromString(id))], options);
       for (const row of found.rows) held.set(String(row.unique_id), heldRow(row));
     });
@@ -149,7 +146,7 @@ export const cqlTables = (session: CqlSession, keyspace: string): CqlTables => {
   };
 
   const send = (client: Client, statements: readonly Statement[]) =>
-    inTurns(batchesOf(statements), (some) =>
+    eachOf(batchesOf(statements), MAX_IN_FLIGHT, (some) =>
       client.batch(
         some.map(({ query, params }) => ({ query, params: [...params] })),
         { ...options, logged: false },

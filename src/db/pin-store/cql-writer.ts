@@ -4,6 +4,7 @@ import { retry } from '../../retry.ts';
 import { type CqlPlace, faultOf, placeOf, toPinflowError } from './cql-errors.ts';
 import { insertCql, sizeOf, toParams } from './cql-rows.ts';
 import type { CqlSession } from './cql-session.ts';
+import { eachOf } from './each-of.ts';
 import type { PinRow } from './pin-store.ts';
 
 /** Rows in one batch: measured on one node, up to three times the rows a second of single inserts, and hardly more beyond. */
@@ -63,24 +64,6 @@ export const groupByReplicas = (
     if (replicas !== null) open.set(replicas, { inserts, bytes });
   }
   return groups;
-};
-
-/** Works through all items, `limit` at a time; after a failure none is begun, and it throws when those under way have ended. */
-const eachOf = async <T>(items: readonly T[], limit: number, work: (item: T) => Promise<void>): Promise<void> => {
-  let next = 0;
-  const lane = async () => {
-    for (let item = items[next++]; item !== undefined; item = items[next++]) {
-      try {
-        await work(item);
-      } catch (error) {
-        next = items.length;
-        throw error;
-      }
-    }
-  };
-  const lanes = await Promise.allSettled(Array.from({ length: Math.min(limit, items.length) }, lane));
-  const failed = lanes.find((settled) => settled.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
 };
 
 type Refusal = { readonly uniqueId: string; readonly error: unknown };

@@ -78,7 +78,6 @@ const createWriter = (capacity: number) => {
   };
 
   return {
-    int32,
     text,
     /** Makes room for what is written next. */
     reserve: (more: number) => {
@@ -98,6 +97,10 @@ const createWriter = (capacity: number) => {
     bool: (value: boolean) => {
       int32(1);
       bytes[at++] = value ? 1 : 0;
+    },
+    int4: (value: number) => {
+      int32(4);
+      int32(value);
     },
     /** @param value a safe integer */
     int64: (value: number) => {
@@ -146,23 +149,20 @@ export const copyRows = (rows: readonly SpeedPin[]): Buffer => {
     out.uuid(row.uniqueId);
     out.int64(row.receivedAtMicros - EPOCH_MICROS);
     out.text(row.category);
-    out.int32(4);
-    out.int32(row.indexNo);
+    out.int4(row.indexNo);
     out.text(row.title);
     out.text(row.description);
     out.bigint(row.followerCount);
     out.texts(row.tagList);
     out.text(row.isImageOrVideo);
     out.text(row.imageSrc);
-    out.int32(4);
-    out.int32(row.downloaded);
+    out.int4(row.downloaded);
     out.text(row.saveLocation);
     out.text(row.posterName);
     out.bool(row.isError);
     out.texts(row.errorFields);
     out.int64(row.writeTimestamp);
-    out.int32(4);
-    out.int32(row.position.partition);
+    out.int4(row.position.partition);
     out.int64(row.position.offset);
   }
   out.int16(-1);

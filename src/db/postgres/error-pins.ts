@@ -1,9 +1,9 @@
 import { and, desc, gte, sql } from 'drizzle-orm';
-import { formatMicros } from '../../pin/timestamp.ts';
-import { postgresError } from './errors.ts';
+import { asked } from './errors.ts';
 import type { Database } from './open.ts';
 import { pins } from './schema.ts';
 import { type ErrorPin, errorPinColumns } from './speed-view.ts';
+import { timestamptz } from './times.ts';
 
 /** Where a page ended: the last pin it has. */
 export type ErrorCursor = {
@@ -26,8 +26,6 @@ export type ErrorQuery = {
 
 /** A rare field or category among millions of errors is looked for through all of them: longer than this the server ends it. Milliseconds. */
 const STATEMENT_TIMEOUT_MS = 5000;
-
-const timestamptz = (micros: number) => sql`${formatMicros(micros)}::timestamptz`;
 
 const conditions = ({ sinceMicros, field, category, after }: ErrorQuery) =>
   and(
@@ -56,12 +54,12 @@ export const selectErrorPins = (db: Pick<Database['db'], 'select'>, query: Error
  * @throws PinflowError `postgres_unavailable`, also when it took longer than 5 s
  */
 export const errorPins = ({ db }: Pick<Database, 'db'>, query: ErrorQuery): Promise<readonly ErrorPin[]> =>
-  db
-    .transaction(
+  asked(
+    db.transaction(
       async (tx) => {
         await tx.execute(sql`select set_config('statement_timeout', ${String(STATEMENT_TIMEOUT_MS)}, true)`);
         return selectErrorPins(tx, query);
       },
       { accessMode: 'read only' },
-    )
-    .catch((error: unknown) => Promise.reject(postgresError(error)));
+    ),
+  );

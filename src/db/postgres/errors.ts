@@ -95,3 +95,7 @@ export const postgresError = (error: unknown): PinflowError => {
         : ['refused a statement', 'Trying again will not help.'];
   return new PinflowError('query', because(where, todo), { cause: error });
 };
+
+/** The query's rows, or its failure as a PinflowError. @throws PinflowError as {@link postgresError} says */
+export const asked = <T>(query: PromiseLike<T>): Promise<T> =>
+  Promise.resolve(query).catch((error: unknown) => Promise.reject(postgresError(error)));

@@ -1,5 +1,6 @@
 import { and, desc, type InferSelectModel, isNull, notInArray, sql } from 'drizzle-orm';
-import { asked, clockNow, type Db } from './ledger.ts';
+import { asked } from './errors.ts';
+import { clockNow, type Db } from './ledger.ts';
 import { batchAlerts } from './schema.ts';
 
 export const ALERT_KINDS = ['run_missed', 'run_long', 'archive_late'] as const;

@@ -1,5 +1,6 @@
 import { and, asc, eq, gt, inArray, lt, or, sql } from 'drizzle-orm';
-import { asked, clockNow, type Db, type KnownObject, objectColumns, ofObject } from './ledger.ts';
+import { asked } from './errors.ts';
+import { clockNow, type Db, type KnownObject, objectColumns, ofObject } from './ledger.ts';
 import { archiveObjectStores, archiveObjects, batchGenerations } from './schema.ts';
 
 /** At which generation a store is written, and up to which it is free of older rows: below it, a rebuild is under way. */
@@ -113,15 +114,17 @@ export const objectsOfHours = (
 
 export type ObjectTotals = { readonly objects: number; readonly pins: number; readonly bytes: number };
 
+const totalColumns = {
+  objects: sql<number>`count(*)::float8`,
+  pins: sql<number>`coalesce(sum(${archiveObjects.pins}), 0)::float8`,
+  bytes: sql<number>`coalesce(sum(${archiveObjects.bytes}), 0)::float8`,
+};
+
 /** How much the ledger knows of. @param range (Default: all) */
 export const objectTotals = async ({ db }: Db, range: HourRange | null): Promise<ObjectTotals> => {
   const [totals] = await asked(
     db
-      .select({
-        objects: sql<number>`count(*)::float8`,
-        pins: sql<number>`coalesce(sum(${archiveObjects.pins}), 0)::float8`,
-        bytes: sql<number>`coalesce(sum(${archiveObjects.bytes}), 0)::float8`,
-      })
+      .select(totalColumns)
       .from(archiveObjects)
       .where(range === null ? undefined : inHours(range)),
   );
@@ -132,11 +135,7 @@ export const objectTotals = async ({ db }: Db, range: HourRange | null): Promise
 export const staleTotals = async ({ db }: Db, stores: readonly string[]): Promise<ObjectTotals> => {
   const [totals] = await asked(
     db
-      .select({
-        objects: sql<number>`count(*)::float8`,
-        pins: sql<number>`coalesce(sum(${archiveObjects.pins}), 0)::float8`,
-        bytes: sql<number>`coalesce(sum(${archiveObjects.bytes}), 0)::float8`,
-      })
+      .select(totalColumns)
       .from(archiveObjectStores)
       .innerJoin(archiveObjects, ofObject)
       .innerJoin(batchGenerations, eq(batchGenerations.store, archiveObjectStores.store))

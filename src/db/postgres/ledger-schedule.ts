@@ -1,5 +1,6 @@
 import { and, desc, eq, inArray, lt, notInArray, sql } from 'drizzle-orm';
-import { asked, type BatchRun, clockNow, type Db } from './ledger.ts';
+import { asked } from './errors.ts';
+import { type BatchRun, clockNow, type Db } from './ledger.ts';
 import { batchRuns, batchSchedules } from './schema.ts';
 
 /** Reasons of runs that stand for a cron time. */

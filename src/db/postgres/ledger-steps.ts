@@ -1,5 +1,6 @@
 import { asc, eq, type InferSelectModel, sql } from 'drizzle-orm';
-import { asked, type BatchRun, clockNow, type Db } from './ledger.ts';
+import { asked } from './errors.ts';
+import { type BatchRun, clockNow, type Db } from './ledger.ts';
 import { batchRunSteps, batchRuns } from './schema.ts';
 
 /** One object into one store in one run. `bytes` are compressed, `ms` from reading to being marked. */

@@ -1,7 +1,7 @@
 import { and, asc, desc, eq, exists, gt, type InferSelectModel, lt, lte, ne, notExists, or, sql } from 'drizzle-orm';
 import type { Position } from '../../pin/pin.ts';
 import type { QualityReport } from '../../pin/quality.ts';
-import { postgresError } from './errors.ts';
+import { asked } from './errors.ts';
 import type { Database } from './open.ts';
 import { archiveObjectStores, archiveObjects, batchRuns, leases } from './schema.ts';
 
@@ -12,9 +12,6 @@ import { archiveObjectStores, archiveObjects, batchRuns, leases } from './schema
  * the clocks of two machines need not agree.
  */
 export type Db = Pick<Database, 'db'>;
-
-export const asked = <T>(query: PromiseLike<T>): Promise<T> =>
-  Promise.resolve(query).catch((error: unknown) => Promise.reject(postgresError(error)));
 
 export const clockNow = sql`clock_timestamp()`;
 

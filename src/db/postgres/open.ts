@@ -2,7 +2,7 @@ import { connect, type Socket } from 'node:net';
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 import type { Logger } from '../../logger.ts';
-import { isConnectionLost, postgresError } from './errors.ts';
+import { asked, isConnectionLost } from './errors.ts';
 
 /** The pool of one thread, embedded or real: the same code path. */
 export type Database = {
@@ -109,7 +109,7 @@ export const openPostgres = ({
     sql,
     db: drizzle(sql),
     check: async () => {
-      await sql`select 1`.catch((error: unknown) => Promise.reject(postgresError(error)));
+      await asked(sql`select 1`);
     },
     close: () => sql.end({ timeout: CLOSE_TIMEOUT_SECONDS }),
   };

@@ -1,8 +1,9 @@
-import { and, asc, eq } from 'drizzle-orm';
-import { postgresError } from './errors.ts';
-import type { BatchRun } from './ledger.ts';
+import { asc, eq } from 'drizzle-orm';
+import { asked } from './errors.ts';
+import { type BatchRun, ofObject } from './ledger.ts';
+import { findRun } from './ledger-steps.ts';
 import type { Database } from './open.ts';
-import { archiveObjects, batchRuns, archiveObjectStores as progress } from './schema.ts';
+import { archiveObjects, archiveObjectStores as progress } from './schema.ts';
 
 export type RunObject = {
   readonly key: string;
@@ -16,27 +17,21 @@ export type RunObject = {
 
 /** One run and the objects it put into batch views, in the order of the chains; null when there is no such run. @throws PinflowError `postgres_unavailable` */
 export const runDetails = async (
-  { db }: Pick<Database, 'db'>,
+  database: Pick<Database, 'db'>,
   id: number,
   limit: number,
 ): Promise<{ readonly run: BatchRun; readonly objects: readonly RunObject[] } | null> => {
-  const sameObject = and(
-    eq(progress.partition, archiveObjects.partition),
-    eq(progress.firstOffset, archiveObjects.firstOffset),
-  );
   const { store, status, pins, errors, rejects, reason } = progress;
-  try {
-    const [run] = await db.select().from(batchRuns).where(eq(batchRuns.id, id));
-    if (run === undefined) return null;
-    const objects = await db
+  const run = await findRun(database, id);
+  if (run === null) return null;
+  const objects = await asked(
+    database.db
       .select({ key: archiveObjects.key, store, status, pins, errors, rejects, reason })
       .from(progress)
-      .innerJoin(archiveObjects, sameObject)
+      .innerJoin(archiveObjects, ofObject)
       .where(eq(progress.runId, id))
       .orderBy(asc(progress.partition), asc(progress.firstOffset), asc(progress.store))
-      .limit(limit);
-    return { run, objects };
-  } catch (error) {
-    throw postgresError(error);
-  }
+      .limit(limit),
+  );
+  return { run, objects };
 };

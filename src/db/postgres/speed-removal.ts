@@ -1,8 +1,9 @@
 import { eq, sql } from 'drizzle-orm';
-import { formatMicros, parseMicros } from '../../pin/timestamp.ts';
-import { postgresError } from './errors.ts';
+import { parseMicros } from '../../pin/timestamp.ts';
+import { asked } from './errors.ts';
 import type { Database } from './open.ts';
 import { speedRemovals } from './schema.ts';
+import { rfc3339, timestamptz } from './times.ts';
 
 /** A table of the speed view, and the column that says how old a row is. */
 const TABLES = {
@@ -16,8 +17,6 @@ export type RemovableTable = keyof typeof TABLES;
 const REMOVED_AT_ONCE = 2000;
 
 type Db = Pick<Database, 'db'>;
-
-const timestamptz = (micros: number) => sql`${formatMicros(micros)}::timestamptz`;
 
 /**
  * Removes rows older than `beforeMicros`, in small transactions, oldest first. The cutoff is written down in the first of them,
@@ -49,21 +48,13 @@ export const removeOlder = async (
       return removed.length;
     });
   let total = 0;
-  try {
-    for (let removed = -1; removed !== 0 && !signal?.aborted; total += removed) removed = await removeSome();
-  } catch (error) {
-    throw postgresError(error);
-  }
+  for (let removed = -1; removed !== 0 && !signal?.aborted; total += removed) removed = await asked(removeSome());
   return total;
 };
 
 /** Rows received before this were removed from the table by policy; null: none ever was. Microseconds. @throws PinflowError `postgres_unavailable` */
 export const removedBefore = async ({ db }: Db, name: RemovableTable): Promise<number | null> => {
-  const before = sql<string>`to_char(${speedRemovals.before} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
-  const [row] = await db
-    .select({ before })
-    .from(speedRemovals)
-    .where(eq(speedRemovals.table, name))
-    .catch((error: unknown) => Promise.reject(postgresError(error)));
+  const before = rfc3339(speedRemovals.before);
+  const [row] = await asked(db.select({ before }).from(speedRemovals).where(eq(speedRemovals.table, name)));
   return parseMicros(row?.before);
 };

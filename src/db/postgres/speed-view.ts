@@ -1,13 +1,11 @@
 import { asc, desc, eq, gt, sql as statement } from 'drizzle-orm';
 import type { Position } from '../../pin/pin.ts';
 import { parseMicros } from '../../pin/timestamp.ts';
-import { postgresError } from './errors.ts';
+import { asked } from './errors.ts';
 import type { Database } from './open.ts';
 import { streamOffsets as offsets, pins } from './schema.ts';
 import type { SpeedPin } from './speed-batch.ts';
-
-const asked = <T>(query: PromiseLike<T>): Promise<T> =>
-  Promise.resolve(query).catch((error: unknown) => Promise.reject(postgresError(error)));
+import { rfc3339 } from './times.ts';
 
 type Db = Pick<Database, 'db'>;
 
@@ -16,10 +14,6 @@ export const streamOffsets = async ({ db }: Db, topic: string): Promise<Readonly
   const rows = await asked(db.select().from(offsets).where(eq(offsets.topic, topic)));
   return new Map(rows.map((row) => [row.partition, row.nextOffset]));
 };
-
-/** `timestamptz` as text in a form that does not hang on the session's settings. */
-const rfc3339 = (column: typeof pins.receivedAt) =>
-  statement<string>`to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`;
 
 /** Drizzle's reader of arrays loses backslashes. */
 const tagsAsJson = statement<readonly string[] | null>`to_json(${pins.tagList})`;
