@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { PinRow, QueryResult } from '../db/pin-store/pin-store.ts';
 import type { ErrorQuery } from '../db/postgres/error-pins.ts';
+import type { RunObject } from '../db/postgres/run-details.ts';
 import type { DeadLetter } from '../log/dlq.ts';
 import type { Inlet } from '../log/inlet.ts';
 import type { PinLog } from '../log/log.ts';
@@ -104,18 +105,6 @@ export type RecentRun = {
   readonly errors: number;
   readonly rejects: number;
   readonly error: string | null;
-};
-
-/** One archive object in one batch view, as a run left it. */
-export type RunObject = {
-  readonly key: string;
-  readonly store: string;
-  readonly status: string;
-  readonly pins: number;
-  readonly errors: number;
-  readonly rejects: number;
-  /** Why it was rejected. */
-  readonly reason: string | null;
 };
 
 /** A run with what it went through, first objects first. */

@@ -2,7 +2,7 @@ import { messageOf, PinflowError } from '../errors.ts';
 import { isUuid } from '../pin/pin.ts';
 import { withDeadline } from '../retry.ts';
 import type { EdgeBindings, EdgeDeps } from './deps.ts';
-import { JSON_HEADERS } from './error-response.ts';
+import { type EventReader, eventStream } from './event-stream.ts';
 import { type Verdict, verdictOf } from './verdict.ts';
 
 /** How often the speed view is asked how far it is, milliseconds: feedback within a second of a pin's row. */
@@ -29,7 +29,7 @@ type Stream = {
   readonly filter: Filter;
   /** Next offset to tell of, by partition; one that is absent begins with the earliest record. */
   readonly next: Map<number, number>;
-  readonly controller: ReadableStreamDefaultController<Uint8Array>;
+  readonly controller: EventReader;
   readonly end: () => void;
   /** When it last took something, or was last told its place. Milliseconds. */
   tookAt: number;
@@ -189,36 +189,19 @@ export const createGetFeedback = (deps: Deps) => {
     return last === '' ? new Map(handled) : readEventId(last);
   };
 
-  const open = (next: Map<number, number>, filter: Filter, request: Request, draining?: AbortSignal): Response => {
-    let isOpen = true;
-    let leave = () => {};
-    const body = new ReadableStream<Uint8Array>(
-      {
-        start: (controller) => {
-          const now = deps.clock.now();
-          const end = () => {
-            if (!isOpen) return;
-            leave();
-            controller.close();
-          };
-          const stream: Stream = { filter, next, controller, end, tookAt: now, toldAt: now };
-          leave = () => {
-            isOpen = false;
-            poller.remove(stream);
-            draining?.removeEventListener('abort', end);
-          };
-          draining?.addEventListener('abort', end);
-          // A client that left before its first byte cancels nothing: the request tells.
-          request.signal.addEventListener('abort', () => leave());
-          controller.enqueue(encoder.encode(`retry: 1000\nid: ${idOf(next)}\n\n`));
-          poller.add(stream);
-        },
-        cancel: () => leave(),
+  const open = (next: Map<number, number>, filter: Filter, request: Request, draining?: AbortSignal): Response =>
+    eventStream({
+      request,
+      draining,
+      bufferChunks: STREAM_BUFFER,
+      open: (controller, end) => {
+        const now = deps.clock.now();
+        const stream: Stream = { filter, next, controller, end, tookAt: now, toldAt: now };
+        controller.enqueue(encoder.encode(`retry: 1000\nid: ${idOf(next)}\n\n`));
+        poller.add(stream);
+        return () => poller.remove(stream);
       },
-      { highWaterMark: STREAM_BUFFER },
-    );
-    return new Response(body, { headers: { ...JSON_HEADERS, 'Content-Type': 'text/event-stream' } });
-  };
+    });
 
   return async (request: Request, { keepOpen, draining }: EdgeBindings): Promise<Response> => {
     const filter = readFilter(new URL(request.url).searchParams);

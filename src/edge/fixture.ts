@@ -115,7 +115,7 @@ export const openHarness = async ({ limits = {}, append, deps = {} }: Options = 
 };
 
 /** A whole and right pin, with a new id. */
-export const somePin = (over: Readonly<Record<string, unknown>> = {}): Record<string, unknown> => ({
+export const somePin = (over: Readonly<Record<string, unknown>> = {}) => ({
   category: 'tattoos',
   index: 1,
   unique_id: crypto.randomUUID(),

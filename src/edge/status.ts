@@ -2,6 +2,7 @@ import { messageOf, PinflowError } from '../errors.ts';
 import { withDeadline } from '../retry.ts';
 import type { EdgeBindings, EdgeDeps, RecentError, RecentRun, Status } from './deps.ts';
 import { JSON_HEADERS } from './error-response.ts';
+import { type EventReader, eventStream } from './event-stream.ts';
 
 /** A list that may come from an engine that is down: then it says so and keeps what was last known. */
 export type Feed<T> = { readonly rows: readonly T[]; readonly problem: string | null };
@@ -48,7 +49,6 @@ const createFeed = <T>(ask: () => Promise<readonly T[]>): (() => Promise<Feed<T>
   };
 };
 
-type Reader = ReadableStreamDefaultController<Uint8Array>;
 /** What a stream says at one moment, by the name of the event. */
 type Events = Readonly<Record<string, string>>;
 
@@ -57,11 +57,11 @@ const eventText = (name: string, data: string): string => `event: ${name}\ndata:
 
 /** One timer for all open streams, and none while nobody watches. A reader is told what changed since it was last told. */
 const createTicker = (render: () => Promise<Events>) => {
-  const readers = new Map<Reader, Map<string, string>>();
+  const readers = new Map<EventReader, Map<string, string>>();
   let timer: ReturnType<typeof setInterval> | null = null;
   let rendering = false;
 
-  const tell = (reader: Reader, told: Map<string, string>, events: Events) => {
+  const tell = (reader: EventReader, told: Map<string, string>, events: Events) => {
     if ((reader.desiredSize ?? 0) <= 0) return;
     const news = Object.entries(events).filter(([name, data]) => told.get(name) !== data);
     for (const [name, data] of news) told.set(name, data);
@@ -81,7 +81,7 @@ const createTicker = (render: () => Promise<Events>) => {
     }
   };
 
-  const remove = (reader: Reader) => {
+  const remove = (reader: EventReader) => {
     readers.delete(reader);
     if (readers.size > 0 || timer === null) return;
     clearInterval(timer);
@@ -91,7 +91,7 @@ const createTicker = (render: () => Promise<Events>) => {
   return {
     size: () => readers.size,
     remove,
-    add: (reader: Reader) => {
+    add: (reader: EventReader) => {
       readers.set(reader, new Map());
       timer ??= setInterval(() => void tick(), TICK_MS);
       void tick();
@@ -133,30 +133,17 @@ export const createStatusRoutes = (deps: Deps) => {
     if (ticker.size() >= MAX_STREAMS)
       throw new PinflowError('overloaded', `${MAX_STREAMS} dashboards are open already: close one`);
     keepOpen?.(request);
-    let leave = () => {};
-    const body = new ReadableStream<Uint8Array>(
-      {
-        start: (controller) => {
-          leave = () => {
-            ticker.remove(controller);
-            draining?.removeEventListener('abort', end);
-          };
-          const end = () => {
-            leave();
-            controller.close();
-          };
-          draining?.addEventListener('abort', end);
-          // A client that left before its first byte cancels nothing: the request tells.
-          request.signal.addEventListener('abort', () => leave());
-          const history = eventText('history', JSON.stringify(deps.history()));
-          controller.enqueue(encoder.encode(`retry: ${TICK_MS}\n\n${history}`));
-          ticker.add(controller);
-        },
-        cancel: () => leave(),
+    return eventStream({
+      request,
+      draining,
+      bufferChunks: STREAM_BUFFER,
+      open: (reader) => {
+        const history = eventText('history', JSON.stringify(deps.history()));
+        reader.enqueue(encoder.encode(`retry: ${TICK_MS}\n\n${history}`));
+        ticker.add(reader);
+        return () => ticker.remove(reader);
       },
-      { highWaterMark: STREAM_BUFFER },
-    );
-    return new Response(body, { headers: { ...JSON_HEADERS, 'Content-Type': 'text/event-stream' } });
+    });
   };
 
   return {

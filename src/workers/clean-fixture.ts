@@ -1,3 +1,4 @@
+import { afterAll, afterEach, beforeAll, beforeEach, setDefaultTimeout } from 'bun:test';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -176,4 +177,26 @@ export const tableOf = async (pinStore: PinStore): Promise<ReadonlyMap<string, P
     }
   }
   return new Map([...rows].sort(([a], [b]) => (a < b ? -1 : 1)));
+};
+
+/**
+ * The engines of a test file: one Postgres for all of its tests, a new workshop for each.
+ * @param opened is told of them before each test
+ */
+export const useWorkshop = (
+  opened: (engines: { readonly postgres: TestDatabase; readonly shop: Workshop }) => void,
+): void => {
+  let postgres: TestDatabase;
+  let shop: Workshop;
+  setDefaultTimeout(SET_UP_MS);
+  beforeAll(async () => {
+    postgres = await startDatabase();
+  });
+  afterAll(() => postgres.close());
+  beforeEach(async () => {
+    await postgres.reset();
+    shop = await openWorkshop(postgres.database);
+    opened({ postgres, shop });
+  });
+  afterEach(() => shop.close());
 };

@@ -1,5 +1,5 @@
 import { Database } from 'bun:sqlite';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, test } from 'bun:test';
 import { join } from 'node:path';
 import type { BlobStore } from '../blob/blob.ts';
 import type { PinStore } from '../db/pin-store/pin-store.ts';
@@ -17,28 +17,19 @@ import {
   pinLine,
   pinLines,
   putObject,
-  SET_UP_MS,
-  startDatabase,
   type TestDatabase,
   tableOf,
+  useWorkshop,
   type Workshop,
 } from './clean-fixture.ts';
 import { hoursBetween } from './clean-hours.ts';
 import { createRetrying } from './clean-retry.ts';
 
-setDefaultTimeout(SET_UP_MS);
-
 let postgres: TestDatabase;
 let shop: Workshop;
-beforeAll(async () => {
-  postgres = await startDatabase();
+useWorkshop((opened) => {
+  ({ postgres, shop } = opened);
 });
-afterAll(() => postgres.close());
-beforeEach(async () => {
-  await postgres.reset();
-  shop = await openWorkshop(postgres.database);
-});
-afterEach(() => shop.close());
 
 const OBJECTS = 50;
 const PINS_EACH = 20;

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, test } from 'bun:test';
 import type { PinStore } from '../db/pin-store/pin-store.ts';
 import { finishRun, recentRuns, startRun } from '../db/postgres/ledger.ts';
 import { openAlerts, recentAlerts } from '../db/postgres/ledger-alerts.ts';
@@ -6,31 +6,15 @@ import { pruneRuns, setPaused } from '../db/postgres/ledger-schedule.ts';
 import { recordStep, stepsOfRun } from '../db/postgres/ledger-steps.ts';
 import { PinflowError } from '../errors.ts';
 import { createMetrics } from '../metrics.ts';
-import {
-  openWorkshop,
-  pinLines,
-  putObject,
-  SET_UP_MS,
-  startDatabase,
-  type TestDatabase,
-  type Workshop,
-} from './clean-fixture.ts';
+import { pinLines, putObject, type TestDatabase, useWorkshop, type Workshop } from './clean-fixture.ts';
 import type { WatchPolicy } from './clean-watch.ts';
 import type { CleanerDeps } from './cleaner.ts';
 
-setDefaultTimeout(SET_UP_MS);
-
 let postgres: TestDatabase;
 let shop: Workshop;
-beforeAll(async () => {
-  postgres = await startDatabase();
+useWorkshop((opened) => {
+  ({ postgres, shop } = opened);
 });
-afterAll(() => postgres.close());
-beforeEach(async () => {
-  await postgres.reset();
-  shop = await openWorkshop(postgres.database);
-});
-afterEach(() => shop.close());
 
 const MINUTE_MS = 60_000;
 const HOURLY = { cron: '0 * * * *', timezone: 'UTC' };

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, test } from 'bun:test';
 import { manifestKey } from '../blob/archive.ts';
 import type { BlobStore } from '../blob/blob.ts';
 import type { PinStore } from '../db/pin-store/pin-store.ts';
@@ -7,34 +7,23 @@ import { PinflowError } from '../errors.ts';
 import { sleep } from '../retry.ts';
 import {
   idOf,
-  openWorkshop,
   pinLine,
   pinLines,
   putObject,
-  SET_UP_MS,
-  startDatabase,
   type TestDatabase,
   tableOf,
+  useWorkshop,
   type Workshop,
 } from './clean-fixture.ts';
 import type { WorkerStatus } from './protocol.ts';
 
 const DEADLINE_MS = 10_000;
 
-setDefaultTimeout(SET_UP_MS);
-
 let postgres: TestDatabase;
 let shop: Workshop;
-
-beforeAll(async () => {
-  postgres = await startDatabase();
+useWorkshop((opened) => {
+  ({ postgres, shop } = opened);
 });
-afterAll(() => postgres.close());
-beforeEach(async () => {
-  await postgres.reset();
-  shop = await openWorkshop(postgres.database);
-});
-afterEach(() => shop.close());
 
 const until = async (condition: () => boolean) => {
   const deadline = Date.now() + DEADLINE_MS;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { source as axeSource } from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
 import { readConfig } from '../../src/config.ts';
+import { somePin } from '../../src/edge/fixture.ts';
 import { openLog } from '../../src/log/open.ts';
 import { createLogger } from '../../src/logger.ts';
 import { eventually, type Running, startProgram } from '../e2e/program.ts';
@@ -36,21 +37,6 @@ let browser: Browser;
 const watched: Watched[] = [];
 
 const env = () => ({ DATA_DIR: dir, ARCHIVE_MAX_SECONDS: '1', CLEAN_CRON: '*/2 * * * * *' });
-
-const somePin = (over: Readonly<Record<string, unknown>> = {}) => ({
-  category: 'tattoos',
-  index: 1,
-  unique_id: crypto.randomUUID(),
-  title: 'A title',
-  description: 'A description',
-  follower_count: '5k',
-  tag_list: 'one,two',
-  is_image_or_video: 'image',
-  image_src: 'https://example.org/1.jpg',
-  downloaded: 1,
-  save_location: 'Local save in /data/tattoos',
-  ...over,
-});
 
 const postPins = async (pins: readonly object[]): Promise<void> => {
   const response = await fetch(`${program.url}/pins`, {

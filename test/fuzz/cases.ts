@@ -1,3 +1,4 @@
+import { somePin } from '../../src/edge/fixture.ts';
 import type { Random } from '../sim/random.ts';
 import type { Step } from './exchange.ts';
 import { LIMITS } from './limits.ts';
@@ -14,22 +15,17 @@ export type Case = {
 const encoder = new TextEncoder();
 
 const pinJson = (random: Random, title = 'fuzz'): string =>
-  JSON.stringify({
-    category: 'tattoos',
-    index: random.int(1, 9999),
-    unique_id: `00000000-0000-4000-8000-${random
-      .int(0, 2 ** 30)
-      .toString(16)
-      .padStart(12, '0')}`,
-    title,
-    description: 'ÄÖÜ 鯉',
-    follower_count: '5k',
-    tag_list: 'one,two',
-    is_image_or_video: 'image',
-    image_src: 'https://example.org/1.jpg',
-    downloaded: 1,
-    save_location: 'Local save in /data/tattoos',
-  });
+  JSON.stringify(
+    somePin({
+      index: random.int(1, 9999),
+      unique_id: `00000000-0000-4000-8000-${random
+        .int(0, 2 ** 30)
+        .toString(16)
+        .padStart(12, '0')}`,
+      title,
+      description: 'ÄÖÜ 鯉',
+    }),
+  );
 
 type Headers = Readonly<Record<string, string>>;
 

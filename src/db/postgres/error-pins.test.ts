@@ -7,6 +7,7 @@ import { type ErrorQuery, errorPins, selectErrorPins } from './error-pins.ts';
 import { type Database, openPostgres } from './open.ts';
 import type { SpeedPin } from './speed-batch.ts';
 import { createSpeedWriter } from './speed-commit.ts';
+import { speedPin } from './speed-fixture.ts';
 
 const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
@@ -20,25 +21,8 @@ const pinOf = (
   receivedAtMicros: number,
   category: string | null,
   errorFields: readonly string[],
-): SpeedPin => ({
-  uniqueId: id(n),
-  receivedAtMicros,
-  category,
-  indexNo: 1,
-  title: null,
-  description: null,
-  followerCount: null,
-  tagList: null,
-  isImageOrVideo: null,
-  imageSrc: null,
-  downloaded: 1,
-  saveLocation: null,
-  posterName: null,
-  isError: errorFields.length > 0,
-  errorFields,
-  position: { partition: 0, offset: n },
-  writeTimestamp: receivedAtMicros,
-});
+): SpeedPin =>
+  speedPin({ uniqueId: id(n), receivedAtMicros, category, errorFields, position: { partition: 0, offset: n } });
 
 /** Three of each stamp, ids not in the order of time; every fourth is clean, every sixth has no category. */
 const all = Array.from({ length: PINS }, (_, n) =>

@@ -5,6 +5,7 @@ import { findRun } from './ledger-steps.ts';
 import type { Database } from './open.ts';
 import { archiveObjects, archiveObjectStores as progress } from './schema.ts';
 
+/** One archive object in one batch view, as a run left it. */
 export type RunObject = {
   readonly key: string;
   readonly store: string;
@@ -12,6 +13,7 @@ export type RunObject = {
   readonly pins: number;
   readonly errors: number;
   readonly rejects: number;
+  /** Why it was rejected. */
   readonly reason: string | null;
 };
 

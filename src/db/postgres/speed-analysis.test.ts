@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { postgresEngines } from '../../../test/fixtures/postgres.ts';
 import { createLogger } from '../../logger.ts';
 import { type Database, openPostgres } from './open.ts';
-import type { SpeedPin } from './speed-batch.ts';
 import { createSpeedWriter } from './speed-commit.ts';
+import { speedPin } from './speed-fixture.ts';
 
 const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
@@ -13,30 +13,8 @@ const MINUTE = 60_000_000;
 const page = await Bun.file(new URL('../../../docs/speed-view.md', import.meta.url)).text();
 const documented = [...page.matchAll(/^```sql\n(.*?)^```/gms)].map((match) => match[1] ?? '');
 
-const pinOf = (
-  minute: number,
-  category: string | null,
-  followerCount: bigint | null,
-  errorFields: readonly string[],
-): SpeedPin => ({
-  uniqueId: crypto.randomUUID(),
-  receivedAtMicros: NOON + minute * MINUTE,
-  category,
-  indexNo: 1,
-  title: null,
-  description: null,
-  followerCount,
-  tagList: null,
-  isImageOrVideo: null,
-  imageSrc: null,
-  downloaded: 1,
-  saveLocation: null,
-  posterName: null,
-  isError: errorFields.length > 0,
-  errorFields,
-  position: { partition: 0, offset: 0 },
-  writeTimestamp: NOON,
-});
+const pinOf = (minute: number, category: string | null, followerCount: bigint | null, errorFields: readonly string[]) =>
+  speedPin({ receivedAtMicros: NOON + minute * MINUTE, category, followerCount, errorFields, writeTimestamp: NOON });
 
 for (const engine of await postgresEngines()) {
   describe.skipIf(!engine.available)(`views for analysis on ${engine.name}`, () => {

@@ -3,8 +3,8 @@ import { sql } from 'drizzle-orm';
 import { postgresEngines } from '../../../test/fixtures/postgres.ts';
 import { createLogger } from '../../logger.ts';
 import { type Database, openPostgres } from './open.ts';
-import type { SpeedPin } from './speed-batch.ts';
 import { createSpeedWriter } from './speed-commit.ts';
+import { speedPin } from './speed-fixture.ts';
 import { removedBefore, removeOlder } from './speed-removal.ts';
 
 const logger = createLogger('silent', 'test');
@@ -12,25 +12,8 @@ const SET_UP_MS = 60_000;
 const MINUTE = 60_000_000;
 const NOON = Date.UTC(2026, 0, 23, 12) * 1000;
 
-const pinAt = (receivedAtMicros: number, offset: number): SpeedPin => ({
-  uniqueId: crypto.randomUUID(),
-  receivedAtMicros,
-  category: 'art',
-  indexNo: 7,
-  title: null,
-  description: null,
-  followerCount: null,
-  tagList: null,
-  isImageOrVideo: null,
-  imageSrc: null,
-  downloaded: 1,
-  saveLocation: null,
-  posterName: null,
-  isError: true,
-  errorFields: ['title'],
-  position: { partition: 0, offset },
-  writeTimestamp: receivedAtMicros,
-});
+const pinAt = (receivedAtMicros: number, offset: number) =>
+  speedPin({ receivedAtMicros, errorFields: ['title'], position: { partition: 0, offset } });
 
 for (const engine of await postgresEngines()) {
   describe.skipIf(!engine.available)(`event time on ${engine.name}`, () => {
