@@ -126,6 +126,32 @@ describe('acceptPin', () => {
     });
   });
 
+  test('bytes are judged as their text is, whatever stands where in them', () => {
+    const inserted = fc.oneof(
+      fc.string({ unit: 'binary' }).map((s) => encoder.encode(s)),
+      fc.uint8Array({ maxLength: 3 }),
+    );
+    // Taken for white space by some parsers: no-break space, next line, line separator, byte order mark.
+    const spaces = ['\u00a0', '\u0085', '\u2028', '\ufeff'].map((s) => encoder.encode(s));
+    fc.assert(
+      fc.property(anyPin, fc.nat(), fc.oneof(inserted, fc.constantFrom(...spaces)), (pin, at, bytes) => {
+        const json = encoder.encode(JSON.stringify(pin));
+        const place = at % (json.length + 1);
+        const sent = Buffer.concat([json.subarray(0, place), bytes, json.subarray(place)]);
+        const text = decodeUtf8(sent);
+        let value: unknown;
+        try {
+          value = JSON.parse(text ?? '');
+        } catch {
+          expect(acceptPin(sent, AT).ok).toBe(false);
+          return;
+        }
+        expect(acceptPin(sent, AT)).toEqual(acceptParsedPin(value, text ?? '', AT));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
   test('text is a parsed value and its text in one', () => {
     const { index: _, ...without } = seedPin;
     expect(acceptParsedPin(seedPin, seedText, AT)).toEqual(acceptText(seedText));

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { jsonSlices, memberName } from './json-slices.ts';
 import { isPin, type Pin, pinSchema, type StoredPin } from './pin.ts';
 import { parseMicros, STAMP_BYTES, writeMicros } from './timestamp.ts';
@@ -97,6 +98,23 @@ const accept = (value: unknown, text: string, bytes: () => Uint8Array, receivedA
 };
 
 /**
+ * Whether a line is a pin can be told without decoding its text: beyond ASCII UTF-8 has nothing that JSON gives a meaning,
+ * so one character a byte parses to the same names, numbers and ids, and no text gets shorter. That takes half the time.
+ * @returns null for what only its real text can judge: what is to be refused, and a `received_at` to cut out
+ */
+const acceptByShape = (bytes: Uint8Array, receivedAtMicros: number): Result<Accepted> | null => {
+  if (!isUtf8(bytes)) return null;
+  let value: unknown;
+  try {
+    value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1'));
+  } catch {
+    return null;
+  }
+  if (!isPin(value) || Object.hasOwn(value, 'received_at')) return null;
+  return { ok: true, value: { uniqueId: value.unique_id.toLowerCase(), line: stamped(bytes, receivedAtMicros) } };
+};
+
+/**
  * What the edge does with one posted pin: checks it and stamps it.
  *
  * The line is the bytes as they were sent, with `received_at` put in before the last brace: unknown fields, number spellings
@@ -104,6 +122,8 @@ const accept = (value: unknown, text: string, bytes: () => Uint8Array, receivedA
  * so that a pin is one line. A `received_at` of the sender's own is cut out.
  */
 export const acceptPin = (bytes: Uint8Array, receivedAtMicros: number): Result<Accepted> => {
+  const quick = acceptByShape(bytes, receivedAtMicros);
+  if (quick !== null) return quick;
   const text = decodeUtf8(bytes);
   if (text === null) return malformed('the body is not UTF-8');
   const parsed = parseJson(text);
