@@ -241,7 +241,11 @@ export const SETTINGS = {
     true,
   ),
   POSTGRES_PORT: setting(int(0, 65_535), '0', 'Port of the embedded Postgres on 127.0.0.1; 0 takes a free one.'),
-  STREAM_MAX_PINS: setting(int(1, 100_000), '5000', 'Most pins in one micro-batch.'),
+  STREAM_MAX_PINS: setting(
+    int(1, 100_000),
+    '5000',
+    'Most pins in one micro-batch; the embedded Postgres gets 2000 at the most.',
+  ),
   STREAM_MAX_BYTES: setting(int(KIB, 256 * MIB), String(8 * MIB), 'Most bytes of pins in one micro-batch.'),
 
   SPEED_KEPT_DAYS: setting(

@@ -34,6 +34,9 @@ const ADDRESS_WAIT_MS = 250;
 /** About half a minute: a command may come while the embedded Postgres is being created, seconds on a busy machine. */
 const POSTGRES_ATTEMPTS = 35;
 
+/** The memory of the embedded Postgres grows with its largest batch and is never given back: 5,000 pins cost 45 MB more. */
+const EMBEDDED_BATCH_PINS = 2000;
+
 const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
     const server = createServer();
@@ -42,6 +45,16 @@ const freePort = (): Promise<number> =>
       const address = server.address();
       server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
     });
+  });
+
+/** What the threads of a program are given, once it is known where Postgres is. */
+export const configFor = (given: Config, { url, port }: PostgresPlace): Config =>
+  Object.freeze({
+    ...given,
+    DATABASE_URL: url,
+    POSTGRES_PORT: port,
+    STREAM_MAX_PINS:
+      given.DATABASE_URL === undefined ? Math.min(given.STREAM_MAX_PINS, EMBEDDED_BATCH_PINS) : given.STREAM_MAX_PINS,
   });
 
 /**

@@ -16,7 +16,7 @@ import { startHistory } from './edge/history.ts';
 import { type Edge, startEdge } from './edge/server.ts';
 import { createWatchApp } from './edge/watch-app.ts';
 import { createEdgeLookups } from './edge-lookups.ts';
-import { locatePostgres } from './engines.ts';
+import { configFor, locatePostgres } from './engines.ts';
 import { createGauges, type Gauges } from './gauges.ts';
 import { createJourney } from './journey.ts';
 import type { Inlet, InletState } from './log/inlet.ts';
@@ -237,7 +237,7 @@ export const startProgram = async ({ config: given, parts, logger, command }: St
       // At once: a program that was killed leaves its own address, which a command would try until then.
       writePostgresAddress(given.DATA_DIR, postgres.url);
     }
-    const config: Config = Object.freeze({ ...given, DATABASE_URL: postgres.url, POSTGRES_PORT: postgres.port });
+    const config = configFor(given, postgres);
     const metrics = createMainMetrics();
     const workers = workersOf(config, parts, postgres.lock !== null);
     const supervisor = createSupervisor({ config, workers, logger, metrics });
