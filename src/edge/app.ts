@@ -6,6 +6,8 @@ import type { EdgeBindings, EdgeDeps } from './deps.ts';
 import { errorResponse, responseOf } from './error-response.ts';
 import { createGetErrors } from './errors.ts';
 import { createGetFeedback } from './feedback.ts';
+import { createFeedbackWait } from './feedback-wait.ts';
+import { createHandledWatch } from './handled-watch.ts';
 import { createGetMetrics, createGetReady, getHealth } from './health.ts';
 import { createIntake } from './intake.ts';
 import { createGetPin } from './journey.ts';
@@ -28,18 +30,20 @@ export type EdgeApp = Hono<Env>;
 
 const routesOf = (deps: EdgeDeps): readonly Route[] => {
   const intake = createIntake(deps);
-  const postPin = createPostPin(deps, intake);
+  const handledWatch = createHandledWatch(deps);
+  const feedbackWait = createFeedbackWait(handledWatch, deps.limits.FEEDBACK_WAIT_MS);
+  const postPin = createPostPin({ ...deps, feedbackWait }, intake);
   const postPins = createPostPins(deps, intake);
   const getPin = createGetPin(deps);
   const { getStatus, getStream } = createStatusRoutes(deps);
   const { getLetters, postLetters } = createLetterRoutes(deps);
   const getErrors = createGetErrors(deps);
-  const getFeedback = createGetFeedback(deps);
+  const getFeedback = createGetFeedback({ ...deps, handledWatch });
   const getRun = createGetRun(deps);
   const postSql = createPostSql(deps);
   return [
-    { method: 'POST', path: '/pin/', handle: (c) => postPin(c.req.raw) },
-    { method: 'POST', path: '/pin', handle: (c) => postPin(c.req.raw) },
+    { method: 'POST', path: '/pin/', handle: (c) => postPin(c.req.raw, c.env ?? {}) },
+    { method: 'POST', path: '/pin', handle: (c) => postPin(c.req.raw, c.env ?? {}) },
     { method: 'POST', path: '/pins', handle: (c) => postPins(c.req.raw) },
     { method: 'GET', path: '/pins/:unique_id', handle: (c) => getPin(c.req.param('unique_id') ?? '') },
     { method: 'GET', path: '/healthz', open: true, handle: getHealth },

@@ -116,6 +116,26 @@ for (const engine of await postgresEngines()) {
       });
     });
 
+    test('a POST that waits for feedback gets what the stream says of this very pin', async () => {
+      const stream = await open();
+      const over = { title: 'Untitled', description: 'Untitled', follower_count: '3k' };
+      const waiting = harness.post('/pin/?wait=feedback', JSON.stringify(somePin(over)));
+      const other = harness.post('/pin?wait=feedback', JSON.stringify(somePin()));
+      while ((await harness.count()) === 0) await Bun.sleep(10);
+      const isOver = Promise.all([waiting, other]).then(() => true);
+      while (!(await Promise.race([isOver, Bun.sleep(50).then(() => false)]))) await handle();
+      const answers = await Promise.all([waiting, other]);
+      expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+      const told = await Promise.all(answers.map((answer) => answer.json() as Promise<Event['data']>));
+      expect(told.map(({ clean }) => clean)).toEqual([false, true]);
+      expect(told[0]).toMatchObject({ errors: [{ field: 'description', posted: 'Untitled' }] });
+      expect(answers.map(({ headers }) => headers.get('x-pin-position'))).toEqual(
+        told.map((t) => t.position as string),
+      );
+      const bySerial = (a: Event['data'], b: Event['data']) => String(a.position).localeCompare(String(b.position));
+      expect((await stream.take(2)).map(({ data }) => data).toSorted(bySerial)).toEqual(told.toSorted(bySerial));
+    });
+
     test('says nothing of a pin the speed view has not handled', async () => {
       const stream = await open();
       const [later, first] = [await post(), await post()];
