@@ -180,6 +180,49 @@ for (const engine of await postgresEngines()) {
       expect(idsOf(await byCategory.take(1))).toEqual([art]);
     });
 
+    test('shows a key its own pins only, and goes on exactly after any event', async () => {
+      const keys = { one: 'key-of-the-first-source', two: 'key-of-the-second-source' };
+      const handled = () => streamOffsets(database, 'pins');
+      const keyed = await openHarness({
+        limits: { API_KEYS: [`one:${keys.one}`, `two:${keys.two}`, `one:${keys.one}-replaced`] },
+        deps: {
+          inlet: { append: async (records) => ({ durability: 'log', positions: await harness.log.append(records) }) },
+          feedback: { handled, read: harness.log.read },
+        },
+      });
+      leaving.push(keyed.close);
+      const asks = (key: string) => ({ authorization: `Bearer ${key}`, 'content-type': 'application/json' });
+      const listenTo = async (key: string, last?: string) => {
+        const headers = last === undefined ? asks(key) : { ...asks(key), 'last-event-id': last };
+        const stream = listen(await keyed.app.request('/feedback', { headers }));
+        leaving.push(stream.leave);
+        return stream;
+      };
+      const [one, two, open_] = [await listenTo(keys.one), await listenTo(keys.two), await open()];
+      const posted: Record<string, string[]> = { one: [], two: [], none: [] };
+      for (let n = 0; n < 12; n++) {
+        const [pin, lines] = [somePin(), [somePin(), somePin()]];
+        await keyed.post('/pin/', JSON.stringify(pin), asks(n % 2 === 0 ? keys.one : keys.two));
+        await keyed.post('/pins', JSON.stringify(lines), asks(n % 2 === 0 ? `${keys.one}-replaced` : keys.two));
+        posted[n % 2 === 0 ? 'one' : 'two']?.push(...[pin, ...lines].map((each) => String(each.unique_id)));
+        posted.none?.push(await post());
+      }
+      await handle();
+      const [ofOne, ofTwo] = [await one.take(18), await two.take(18)];
+      expect(idsOf(ofOne)).toEqual(posted.one?.toSorted() ?? []);
+      expect(idsOf(ofTwo)).toEqual(posted.two?.toSorted() ?? []);
+      // Without keys an edge shows all.
+      expect(idsOf(await open_.take(48))).toEqual(Object.values(posted).flat().toSorted());
+      for (const cut of [0, 8, 16]) {
+        const rest = ofOne.slice(cut + 1);
+        const resumed = await (await listenTo(keys.one, ofOne[cut]?.id)).take(rest.length);
+        expect(positionsOf(resumed)).toEqual(positionsOf(rest));
+      }
+      // Another key's place opens nothing of it.
+      const [crossed] = await (await listenTo(keys.two, ofOne[0]?.id)).take(1);
+      expect(posted.two).toContain(String(crossed?.data.unique_id));
+    });
+
     test('ends when the edge drains', async () => {
       const drain = new AbortController();
       const stream = await open('', undefined, drain.signal);

@@ -19,7 +19,12 @@ const KEEP_ALIVE_MS = 10_000;
 /** Partitions a client may name, and digits of an offset. */
 const EVENT_ID = /^\d{1,6}:\d{1,15}(,\d{1,6}:\d{1,15}){0,999}$/;
 
-type Filter = { readonly uniqueId: string | null; readonly category: string | null };
+/** Null: any. */
+type Filter = {
+  readonly uniqueId: string | null;
+  readonly category: string | null;
+  readonly source: string | null;
+};
 
 type Stream = {
   readonly filter: Filter;
@@ -43,7 +48,7 @@ const readEventId = (text: string): Map<number, number> => {
   return new Map(text.split(',').map((pair) => pair.split(':').map(Number) as [number, number]));
 };
 
-const readFilter = (search: URLSearchParams): Filter => {
+const readFilter = (search: URLSearchParams, source: string | null): Filter => {
   const unknown = [...search.keys()].find((name) => name !== 'unique_id' && name !== 'category');
   if (unknown !== undefined)
     throw new PinflowError(
@@ -52,11 +57,13 @@ const readFilter = (search: URLSearchParams): Filter => {
     );
   const uniqueId = search.get('unique_id')?.toLowerCase() ?? null;
   if (uniqueId !== null && !isUuid(uniqueId)) throw new PinflowError('bad_query', '"unique_id" should be a UUID');
-  return { uniqueId, category: search.get('category') };
+  return { uniqueId, category: search.get('category'), source };
 };
 
-const wants = ({ uniqueId, category }: Filter, verdict: Verdict): boolean =>
-  (uniqueId === null || verdict.uniqueId === uniqueId) && (category === null || (verdict.category ?? '') === category);
+const wants = ({ uniqueId, category, source }: Filter, verdict: Verdict): boolean =>
+  (source === null || verdict.source === source) &&
+  (uniqueId === null || verdict.uniqueId === uniqueId) &&
+  (category === null || (verdict.category ?? '') === category);
 
 type Deps = Pick<EdgeDeps, 'feedback' | 'clock' | 'logger'> & { readonly handledWatch: HandledWatch };
 type Page = {
@@ -162,7 +169,7 @@ const createStreams = (deps: Deps) => {
 
 /**
  * `GET /feedback?unique_id=&category=`: server-sent events, one a pin once the speed view has handled it: clean, or which fields
- * are wrong and why. The id of an event is the next offset of each partition, so Last-Event-ID goes on exactly there.
+ * are wrong and why; with API_KEYS, of the pins that were posted with the key that asks. The id of an event is the next offset of each partition, so Last-Event-ID goes on exactly there.
  */
 export const createGetFeedback = (deps: Deps) => {
   const streams = createStreams(deps);
@@ -188,8 +195,8 @@ export const createGetFeedback = (deps: Deps) => {
       },
     });
 
-  return async (request: Request, { keepOpen, draining }: EdgeBindings): Promise<Response> => {
-    const filter = readFilter(new URL(request.url).searchParams);
+  return async (request: Request, { keepOpen, draining }: EdgeBindings, source: string | null): Promise<Response> => {
+    const filter = readFilter(new URL(request.url).searchParams, source);
     if (streams.size() + starting >= MAX_STREAMS)
       throw new PinflowError('overloaded', `${MAX_STREAMS} streams of feedback are open already: close one`);
     starting++;

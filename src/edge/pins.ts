@@ -1,5 +1,6 @@
 import { PinflowError } from '../errors.ts';
 import type { Receipt } from '../log/inlet.ts';
+import { sourceHeaders } from '../log/source.ts';
 import { type Accepted, acceptPin, type Reject } from '../pin/decode.ts';
 import type { BodyLimits } from './body.ts';
 import type { EdgeBindings, EdgeDeps } from './deps.ts';
@@ -42,7 +43,7 @@ const readWait = (url: string): boolean => {
 export const createPostPin = (
   deps: Pick<EdgeDeps, 'stamp' | 'limits'> & { readonly feedbackWait: FeedbackWait },
   intake: Intake,
-): ((request: Request, bindings: EdgeBindings) => Promise<Response>) => {
+): ((request: Request, bindings: EdgeBindings, source: string | null) => Promise<Response>) => {
   const { stamp, limits, feedbackWait } = deps;
   const bodyLimits: BodyLimits = {
     maxBytes: Math.min(limits.MAX_PIN_BYTES, limits.MAX_PENDING_BYTES),
@@ -77,7 +78,7 @@ export const createPostPin = (
   const stored = ({ line }: Accepted, receipt: Receipt | null) =>
     new Response(line, { headers: { 'Content-Type': JSON_TYPE, ...receiptHeaders(receipt) } });
 
-  return async (request, { draining }) => {
+  return async (request, { draining }, source) => {
     bodyKind(request.headers.get('content-type'), ['json']);
     const waits = readWait(request.url);
     return intake(request, bodyLimits, (body) => {
@@ -85,7 +86,7 @@ export const createPostPin = (
       if (!accepted.ok) return refuse(accepted.reject);
       const { value } = accepted;
       return {
-        records: [{ key: value.uniqueId, value: value.line }],
+        records: [{ key: value.uniqueId, value: value.line, ...sourceHeaders(source) }],
         rejected: 0,
         answer: (receipt) => (waits ? withFeedback(value, receipt, request, draining) : stored(value, receipt)),
       };

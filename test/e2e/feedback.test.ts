@@ -39,8 +39,13 @@ const engines = [
 ] as const;
 
 /** Events of a stream until `enough`, or until it ends. */
-const eventsOf = async (url: string, lastEventId: string, enough: (events: readonly Event[]) => boolean) => {
-  const response = await fetch(`${url}/feedback`, { headers: { 'last-event-id': lastEventId } });
+const eventsOf = async (
+  url: string,
+  lastEventId: string,
+  enough: (events: readonly Event[]) => boolean,
+  headers: Readonly<Record<string, string>> = {},
+) => {
+  const response = await fetch(`${url}/feedback`, { headers: { ...headers, 'last-event-id': lastEventId } });
   expect(response.status).toBe(200);
   const events: Event[] = [];
   let [text, id] = ['', lastEventId];
@@ -134,6 +139,48 @@ for (const { name, skip, durability, open } of engines) {
         const ids = [...posted.map(({ body }) => body.unique_id), after.body.unique_id];
         expect(told.toSorted()).toEqual(ids.toSorted());
         expect([...some, ...rest].filter(({ data }) => data.clean)).toHaveLength(1);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'with API_KEYS each key has the feedback and the errors of its own pins, from before a kill -9 too',
+      async () => {
+        await program.kill('SIGKILL');
+        const keys = { one: 'key-of-the-first-source', two: 'key-of-the-second-source' };
+        const keyed = {
+          ...env,
+          API_KEYS: Object.entries(keys)
+            .map(([source, key]) => `${source}:${key}`)
+            .join(','),
+        };
+        program = await startProgram(keyed);
+        await ready();
+        const asking = (key: string) => ({ authorization: `Bearer ${key}`, 'content-type': 'application/json' });
+        const posted: Record<string, string[]> = { one: [], two: [] };
+        const postAs = async (source: 'one' | 'two') => {
+          const body = JSON.stringify(somePin({ title: 'No Title Data Available' }));
+          const init = { method: 'POST', headers: asking(keys[source]), body };
+          const response = await fetch(`${program.url}/pin/?wait=feedback`, init);
+          expect(response.status).toBe(200);
+          posted[source]?.push(((await response.json()) as Verdict).unique_id);
+        };
+        for (const source of ['one', 'two', 'two'] as const) await postAs(source);
+        await program.kill('SIGKILL');
+        program = await startProgram(keyed);
+        await ready();
+        for (const source of ['two', 'one'] as const) await postAs(source);
+        for (const source of ['one', 'two'] as const) {
+          const headers = asking(keys[source]);
+          const told = await eventsOf(program.url, '0:0,1:0,2:0', (events) => events.length >= 2, headers);
+          for (const { data } of told) expect(posted[source]).toContain(data.unique_id);
+          const answer = await fetch(`${program.url}/errors`, { headers });
+          const { pins } = (await answer.json()) as { pins: { unique_id: string }[] };
+          expect(pins.map(({ unique_id }) => unique_id)).toEqual(posted[source]?.toReversed() ?? []);
+        }
+        await program.kill('SIGTERM');
+        program = await startProgram(env);
+        await ready();
       },
       TIMEOUT_MS,
     );

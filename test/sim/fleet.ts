@@ -98,9 +98,10 @@ const startEdge = async ({ sim, ports, log, metrics }: Start, index: number): Pr
   const deps = { stamp: risingMicros({ now: world.wallClock }, newest * 1000 + 999), limits };
   const feedbackWait = async () => 'no client of the simulator asks for it';
   const postPin = createPostPin({ ...deps, feedbackWait }, intake);
+  const postPins = createPostPins(deps, intake);
   const routes = new Map([
-    ['/pin/', (request: Request) => postPin(request, {})],
-    ['/pins', createPostPins(deps, intake)],
+    ['/pin/', (request: Request) => postPin(request, {}, null)],
+    ['/pins', (request: Request) => postPins(request, null)],
   ]);
   const handle = async (request: Request, path: string) => {
     try {
