@@ -116,6 +116,11 @@ export const SETTINGS = {
     '10000',
     'Longest a request waits for its pins to become durable, milliseconds; then 503.',
   ),
+  FEEDBACK_WAIT_MS: setting(
+    int(100, 60_000),
+    '5000',
+    'Longest POST /pin/?wait=feedback waits for the speed layer once the pin is durable, milliseconds; then 202.',
+  ),
   DRAIN_TIMEOUT_MS: setting(
     int(100, 600_000),
     '15000',

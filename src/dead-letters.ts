@@ -2,7 +2,8 @@ import { forgetRejected } from './db/postgres/ledger.ts';
 import type { Database } from './db/postgres/open.ts';
 import { PinflowError } from './errors.ts';
 import { type DeadLetter, letterBytes, openLetters, resolveLetters } from './log/dlq.ts';
-import type { PinLog } from './log/log.ts';
+import type { NewRecord, PinLog } from './log/log.ts';
+import { sourceHeaders } from './log/source.ts';
 import { decodeRecord } from './pin/decode.ts';
 
 /** What one does with the dead letter queue, by the command line or the dashboard. */
@@ -31,7 +32,7 @@ const resend = async (
   letters: readonly DeadLetter[],
   replacement: Uint8Array | null,
 ): Promise<number> => {
-  const records = new Map<string, { key: string; value: Uint8Array }>();
+  const records = new Map<string, NewRecord>();
   for (const letter of letters) {
     if (letter.position === null) continue;
     const value = replacement ?? letterBytes(letter);
@@ -42,7 +43,9 @@ const resend = async (
         'invalid_pin',
         `the record at ${place} of the log is still no pin: ${decoded.reject.reason}. Give a right one by \`dlq retry --with FILE\`, or drop it.`,
       );
-    records.set(place, { key: decoded.value.unique_id, value });
+    // The batch layer reads the archive, which has no headers: what another stage knew stays.
+    const from = letter.source ? sourceHeaders(letter.source) : { headers: records.get(place)?.headers ?? {} };
+    records.set(place, { key: decoded.value.unique_id, value, ...from });
   }
   if (records.size > 0) await log.append([...records.values()]);
   return records.size;

@@ -168,8 +168,9 @@ const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
     recentRuns: () => recentRuns(database, RECENT_RUNS),
     logger,
   });
-  const { HOST: host, PORT: port, REQUEST_TIMEOUT_MS: requestTimeoutMs } = config;
-  const edge = startEdge({ app, host, port, requestTimeoutMs, logger });
+  const { HOST: host, PORT: port, REQUEST_TIMEOUT_MS, FEEDBACK_WAIT_MS } = config;
+  // A request may be silent for both, one after the other.
+  const edge = startEdge({ app, host, port, requestTimeoutMs: REQUEST_TIMEOUT_MS + FEEDBACK_WAIT_MS, logger });
   const stopBoth = async (deadlineMs: number) => {
     history.stop();
     const cut = await edge.stop(deadlineMs);

@@ -6,6 +6,8 @@ import type { EdgeBindings, EdgeDeps } from './deps.ts';
 import { errorResponse, responseOf } from './error-response.ts';
 import { createGetErrors } from './errors.ts';
 import { createGetFeedback } from './feedback.ts';
+import { createFeedbackWait } from './feedback-wait.ts';
+import { createHandledWatch } from './handled-watch.ts';
 import { createGetMetrics, createGetReady, getHealth } from './health.ts';
 import { createIntake } from './intake.ts';
 import { createGetPin } from './journey.ts';
@@ -21,26 +23,29 @@ type Route = {
   readonly path: string;
   /** Answers without a key too: what a load balancer asks. */
   readonly open?: boolean;
-  readonly handle: (c: Context<Env>) => Response | Promise<Response>;
+  /** @param source name of the API key that asks, or null: see auth.ts */
+  readonly handle: (c: Context<Env>, source: string | null) => Response | Promise<Response>;
 };
 
 export type EdgeApp = Hono<Env>;
 
 const routesOf = (deps: EdgeDeps): readonly Route[] => {
   const intake = createIntake(deps);
-  const postPin = createPostPin(deps, intake);
+  const handledWatch = createHandledWatch(deps);
+  const feedbackWait = createFeedbackWait(handledWatch, deps.limits.FEEDBACK_WAIT_MS);
+  const postPin = createPostPin({ ...deps, feedbackWait }, intake);
   const postPins = createPostPins(deps, intake);
   const getPin = createGetPin(deps);
   const { getStatus, getStream } = createStatusRoutes(deps);
   const { getLetters, postLetters } = createLetterRoutes(deps);
   const getErrors = createGetErrors(deps);
-  const getFeedback = createGetFeedback(deps);
+  const getFeedback = createGetFeedback({ ...deps, handledWatch });
   const getRun = createGetRun(deps);
   const postSql = createPostSql(deps);
   return [
-    { method: 'POST', path: '/pin/', handle: (c) => postPin(c.req.raw) },
-    { method: 'POST', path: '/pin', handle: (c) => postPin(c.req.raw) },
-    { method: 'POST', path: '/pins', handle: (c) => postPins(c.req.raw) },
+    { method: 'POST', path: '/pin/', handle: (c, source) => postPin(c.req.raw, c.env ?? {}, source) },
+    { method: 'POST', path: '/pin', handle: (c, source) => postPin(c.req.raw, c.env ?? {}, source) },
+    { method: 'POST', path: '/pins', handle: (c, source) => postPins(c.req.raw, source) },
     { method: 'GET', path: '/pins/:unique_id', handle: (c) => getPin(c.req.param('unique_id') ?? '') },
     { method: 'GET', path: '/healthz', open: true, handle: getHealth },
     { method: 'GET', path: '/readyz', open: true, handle: createGetReady(deps) },
@@ -52,8 +57,8 @@ const routesOf = (deps: EdgeDeps): readonly Route[] => {
       // A HEAD is dispatched as a GET whose body nobody will ever read or cancel.
       handle: (c) => (c.req.raw.method === 'HEAD' ? getStatus() : getStream(c.req.raw, c.env ?? {})),
     },
-    { method: 'GET', path: '/errors', handle: (c) => getErrors(new URL(c.req.url).searchParams) },
-    { method: 'GET', path: '/feedback', handle: (c) => getFeedback(c.req.raw, c.env ?? {}) },
+    { method: 'GET', path: '/errors', handle: (c, source) => getErrors(new URL(c.req.url).searchParams, source) },
+    { method: 'GET', path: '/feedback', handle: (c, source) => getFeedback(c.req.raw, c.env ?? {}, source) },
     { method: 'GET', path: '/runs/:id', handle: (c) => getRun(c.req.param('id') ?? '') },
     { method: 'GET', path: '/dlq', handle: (c) => getLetters(c.req.query('id')) },
     { method: 'POST', path: '/dlq', handle: (c) => postLetters(c.req.raw) },
@@ -93,8 +98,8 @@ export const createApp = (deps: EdgeDeps): EdgeApp => {
     const name = path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
     app.on(method, path, async (c) => {
       try {
-        if (!open) guard(c.req.raw);
-        return counted(name, await handle(c));
+        const source = open ? null : guard(c.req.raw);
+        return counted(name, await handle(c, source));
       } catch (error) {
         return counted(name, responseOf(error, logger));
       }

@@ -1,6 +1,7 @@
 import { PinflowError } from '../errors.ts';
 import type { Receipt } from '../log/inlet.ts';
 import type { NewRecord } from '../log/log.ts';
+import { sourceHeaders } from '../log/source.ts';
 import { acceptParsedPin, acceptPin, decodeUtf8, type Reject } from '../pin/decode.ts';
 import { jsonSlices } from '../pin/json-slices.ts';
 import type { Position } from '../pin/pin.ts';
@@ -111,7 +112,7 @@ const bulkResponse = (outcomes: readonly Outcome[], receipt: Receipt | null): Re
 export const createPostPins = (
   deps: Pick<EdgeDeps, 'stamp' | 'limits'>,
   intake: Intake,
-): ((request: Request) => Promise<Response>) => {
+): ((request: Request, source: string | null) => Promise<Response>) => {
   const { stamp, limits } = deps;
   const bodyLimits: BodyLimits = {
     maxBytes: Math.min(limits.MAX_BODY_BYTES, limits.MAX_PENDING_BYTES),
@@ -120,23 +121,24 @@ export const createPostPins = (
     gzip: true,
   };
 
-  const judge = ({ line, sent }: Candidate, records: NewRecord[]): Outcome => {
+  const judge = ({ line, sent }: Candidate, from: Pick<NewRecord, 'headers'>, records: NewRecord[]): Outcome => {
     if (bytesOf(sent) > limits.MAX_PIN_BYTES) return { line, reject: TOO_LARGE(limits.MAX_PIN_BYTES) };
     const result =
       sent instanceof Uint8Array ? acceptPin(sent, stamp()) : acceptParsedPin(sent.value, sent.text, stamp());
     if (!result.ok) return { line, reject: { code: result.reject.code, issues: result.reject.issues } };
     const { uniqueId } = result.value;
-    records.push({ key: uniqueId, value: result.value.line });
+    records.push({ key: uniqueId, value: result.value.line, ...from });
     return { line, uniqueId };
   };
 
-  const decode = async (kind: BodyKind, body: Uint8Array): Promise<Decoded> => {
+  const decode = async (kind: BodyKind, body: Uint8Array, source: string | null): Promise<Decoded> => {
     const candidatesOf = kind === 'ndjson' ? ndjsonCandidates : arrayCandidates;
     const candidates = candidatesOf(body, limits.MAX_BULK_PINS);
+    const from = sourceHeaders(source);
     const records: NewRecord[] = [];
     const outcomes: Outcome[] = [];
     for (const candidate of candidates) {
-      outcomes.push(judge(candidate, records));
+      outcomes.push(judge(candidate, from, records));
       if (outcomes.length % SLICE_PINS === 0) await new Promise((resolve) => setImmediate(resolve));
     }
     return {
@@ -146,8 +148,8 @@ export const createPostPins = (
     };
   };
 
-  return async (request) => {
+  return async (request, source) => {
     const kind = bodyKind(request.headers.get('content-type'), ['json', 'ndjson']);
-    return intake(request, bodyLimits, (body) => decode(kind, body));
+    return intake(request, bodyLimits, (body) => decode(kind, body, source));
   };
 };

@@ -126,7 +126,13 @@ export type LetterList = {
 
 export type EdgeLimits = Pick<
   Config,
-  'MAX_PIN_BYTES' | 'MAX_BODY_BYTES' | 'MAX_BULK_PINS' | 'MAX_PENDING_BYTES' | 'REQUEST_TIMEOUT_MS' | 'API_KEYS'
+  | 'MAX_PIN_BYTES'
+  | 'MAX_BODY_BYTES'
+  | 'MAX_BULK_PINS'
+  | 'MAX_PENDING_BYTES'
+  | 'REQUEST_TIMEOUT_MS'
+  | 'FEEDBACK_WAIT_MS'
+  | 'API_KEYS'
 >;
 
 /** The dead letter queue. */

@@ -71,7 +71,7 @@ const readCursor = (text: string): ErrorCursor => {
 const cursorOf = ({ receivedAt, uniqueId }: RecentError): string =>
   `${formatMicros(parseMicros(receivedAt) ?? 0)},${uniqueId}`;
 
-const readQuery = (search: URLSearchParams): ErrorQuery => {
+const readQuery = (search: URLSearchParams, source: string | null): ErrorQuery => {
   const { since, field, category, limit, cursor } = readParameters(search);
   return {
     sinceMicros: since === undefined ? undefined : readSince(since),
@@ -79,6 +79,7 @@ const readQuery = (search: URLSearchParams): ErrorQuery => {
     category: category === undefined ? undefined : readCategory(category),
     limit: limit === undefined ? DEFAULT_LIMIT : readLimit(limit),
     after: cursor === undefined ? undefined : readCursor(cursor),
+    source: source ?? undefined,
   };
 };
 
@@ -97,7 +98,7 @@ const late = () =>
 
 /**
  * `GET /errors?since=&field=&category=&limit=&cursor=`: erroneous pins of the speed view, newest first, each with its wrong
- * fields and why; `next` is the cursor of the following page, null at the end.
+ * fields and why; with API_KEYS only those posted with the key that asks. `next` is the cursor of the following page, null at the end.
  */
 export const createGetErrors = (deps: Pick<EdgeDeps, 'errorPins'>) => {
   let running = 0;
@@ -111,8 +112,8 @@ export const createGetErrors = (deps: Pick<EdgeDeps, 'errorPins'>) => {
     });
     return withDeadline(found, ANSWER_TIMEOUT_MS, late);
   };
-  return async (search: URLSearchParams): Promise<Response> => {
-    const query = readQuery(search);
+  return async (search: URLSearchParams, source: string | null): Promise<Response> => {
+    const query = readQuery(search, source);
     const found = await look({ ...query, limit: query.limit + 1 });
     const page = found.slice(0, query.limit);
     const last = page.at(-1);

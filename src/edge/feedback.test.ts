@@ -116,6 +116,26 @@ for (const engine of await postgresEngines()) {
       });
     });
 
+    test('a POST that waits for feedback gets what the stream says of this very pin', async () => {
+      const stream = await open();
+      const over = { title: 'Untitled', description: 'Untitled', follower_count: '3k' };
+      const waiting = harness.post('/pin/?wait=feedback', JSON.stringify(somePin(over)));
+      const other = harness.post('/pin?wait=feedback', JSON.stringify(somePin()));
+      while ((await harness.count()) === 0) await Bun.sleep(10);
+      const isOver = Promise.all([waiting, other]).then(() => true);
+      while (!(await Promise.race([isOver, Bun.sleep(50).then(() => false)]))) await handle();
+      const answers = await Promise.all([waiting, other]);
+      expect(answers.map(({ status }) => status)).toEqual([200, 200]);
+      const told = await Promise.all(answers.map((answer) => answer.json() as Promise<Event['data']>));
+      expect(told.map(({ clean }) => clean)).toEqual([false, true]);
+      expect(told[0]).toMatchObject({ errors: [{ field: 'description', posted: 'Untitled' }] });
+      expect(answers.map(({ headers }) => headers.get('x-pin-position'))).toEqual(
+        told.map((t) => t.position as string),
+      );
+      const bySerial = (a: Event['data'], b: Event['data']) => String(a.position).localeCompare(String(b.position));
+      expect((await stream.take(2)).map(({ data }) => data).toSorted(bySerial)).toEqual(told.toSorted(bySerial));
+    });
+
     test('says nothing of a pin the speed view has not handled', async () => {
       const stream = await open();
       const [later, first] = [await post(), await post()];
@@ -158,6 +178,49 @@ for (const engine of await postgresEngines()) {
       await handle();
       expect(idsOf(await byId.take(1))).toHaveLength(1);
       expect(idsOf(await byCategory.take(1))).toEqual([art]);
+    });
+
+    test('shows a key its own pins only, and goes on exactly after any event', async () => {
+      const keys = { one: 'key-of-the-first-source', two: 'key-of-the-second-source' };
+      const handled = () => streamOffsets(database, 'pins');
+      const keyed = await openHarness({
+        limits: { API_KEYS: [`one:${keys.one}`, `two:${keys.two}`, `one:${keys.one}-replaced`] },
+        deps: {
+          inlet: { append: async (records) => ({ durability: 'log', positions: await harness.log.append(records) }) },
+          feedback: { handled, read: harness.log.read },
+        },
+      });
+      leaving.push(keyed.close);
+      const asks = (key: string) => ({ authorization: `Bearer ${key}`, 'content-type': 'application/json' });
+      const listenTo = async (key: string, last?: string) => {
+        const headers = last === undefined ? asks(key) : { ...asks(key), 'last-event-id': last };
+        const stream = listen(await keyed.app.request('/feedback', { headers }));
+        leaving.push(stream.leave);
+        return stream;
+      };
+      const [one, two, open_] = [await listenTo(keys.one), await listenTo(keys.two), await open()];
+      const posted: Record<string, string[]> = { one: [], two: [], none: [] };
+      for (let n = 0; n < 12; n++) {
+        const [pin, lines] = [somePin(), [somePin(), somePin()]];
+        await keyed.post('/pin/', JSON.stringify(pin), asks(n % 2 === 0 ? keys.one : keys.two));
+        await keyed.post('/pins', JSON.stringify(lines), asks(n % 2 === 0 ? `${keys.one}-replaced` : keys.two));
+        posted[n % 2 === 0 ? 'one' : 'two']?.push(...[pin, ...lines].map((each) => String(each.unique_id)));
+        posted.none?.push(await post());
+      }
+      await handle();
+      const [ofOne, ofTwo] = [await one.take(18), await two.take(18)];
+      expect(idsOf(ofOne)).toEqual(posted.one?.toSorted() ?? []);
+      expect(idsOf(ofTwo)).toEqual(posted.two?.toSorted() ?? []);
+      // Without keys an edge shows all.
+      expect(idsOf(await open_.take(48))).toEqual(Object.values(posted).flat().toSorted());
+      for (const cut of [0, 8, 16]) {
+        const rest = ofOne.slice(cut + 1);
+        const resumed = await (await listenTo(keys.one, ofOne[cut]?.id)).take(rest.length);
+        expect(positionsOf(resumed)).toEqual(positionsOf(rest));
+      }
+      // Another key's place opens nothing of it.
+      const [crossed] = await (await listenTo(keys.two, ofOne[0]?.id)).take(1);
+      expect(posted.two).toContain(String(crossed?.data.unique_id));
     });
 
     test('ends when the edge drains', async () => {

@@ -1,29 +1,30 @@
 import { messageOf, PinflowError } from '../errors.ts';
 import { isUuid } from '../pin/pin.ts';
-import { withDeadline } from '../retry.ts';
 import type { EdgeBindings, EdgeDeps } from './deps.ts';
 import { type EventReader, eventStream } from './event-stream.ts';
+import { answered, type HandledWatch } from './handled-watch.ts';
 import { type Verdict, verdictOf } from './verdict.ts';
 
-/** How often the speed view is asked how far it is, milliseconds: feedback within a second of a pin's row. */
-const POLL_MS = 250;
 /** Streams at once. Each may read the log by itself while it catches up. */
 const MAX_STREAMS = 50;
-/** Records of a partition read at once: 2,000 a second of each. */
+/** Records of a partition read at once: 5,000 a second of each. */
 const MAX_RECORDS = 500;
-/** Characters told at a poll, more or less an event: some 6,000 pins a second, and 50 MB if nobody takes what all streams hold. */
+/** Characters told at a poll, more or less an event: some 15,000 pins a second, and 50 MB if nobody takes what all streams hold. */
 const MAX_CHUNK = 512 * 1024;
 /** Chunks a client may lag behind before it is given no more, and the time after which it is dropped. */
 const STREAM_BUFFER = 2;
 const STALLED_MS = 30_000;
 /** What is silent for so long tells its place, so that proxies keep it open. Milliseconds. */
 const KEEP_ALIVE_MS = 10_000;
-/** Of one question to Postgres or the log, milliseconds: one that hangs must not end the feedback of all. */
-const ANSWER_TIMEOUT_MS = 3000;
 /** Partitions a client may name, and digits of an offset. */
 const EVENT_ID = /^\d{1,6}:\d{1,15}(,\d{1,6}:\d{1,15}){0,999}$/;
 
-type Filter = { readonly uniqueId: string | null; readonly category: string | null };
+/** Null: any. */
+type Filter = {
+  readonly uniqueId: string | null;
+  readonly category: string | null;
+  readonly source: string | null;
+};
 
 type Stream = {
   readonly filter: Filter;
@@ -47,7 +48,7 @@ const readEventId = (text: string): Map<number, number> => {
   return new Map(text.split(',').map((pair) => pair.split(':').map(Number) as [number, number]));
 };
 
-const readFilter = (search: URLSearchParams): Filter => {
+const readFilter = (search: URLSearchParams, source: string | null): Filter => {
   const unknown = [...search.keys()].find((name) => name !== 'unique_id' && name !== 'category');
   if (unknown !== undefined)
     throw new PinflowError(
@@ -56,19 +57,15 @@ const readFilter = (search: URLSearchParams): Filter => {
     );
   const uniqueId = search.get('unique_id')?.toLowerCase() ?? null;
   if (uniqueId !== null && !isUuid(uniqueId)) throw new PinflowError('bad_query', '"unique_id" should be a UUID');
-  return { uniqueId, category: search.get('category') };
+  return { uniqueId, category: search.get('category'), source };
 };
 
-const wants = ({ uniqueId, category }: Filter, verdict: Verdict): boolean =>
-  (uniqueId === null || verdict.uniqueId === uniqueId) && (category === null || (verdict.category ?? '') === category);
+const wants = ({ uniqueId, category, source }: Filter, verdict: Verdict): boolean =>
+  (source === null || verdict.source === source) &&
+  (uniqueId === null || verdict.uniqueId === uniqueId) &&
+  (category === null || (verdict.category ?? '') === category);
 
-const late = () =>
-  new PinflowError('timeout', `no answer of the speed view or the log within ${ANSWER_TIMEOUT_MS} ms`, {
-    retryable: true,
-  });
-const answered = <T>(question: Promise<T>): Promise<T> => withDeadline(question, ANSWER_TIMEOUT_MS, late);
-
-type Deps = Pick<EdgeDeps, 'feedback' | 'clock' | 'logger'>;
+type Deps = Pick<EdgeDeps, 'feedback' | 'clock' | 'logger'> & { readonly handledWatch: HandledWatch };
 type Page = {
   readonly verdicts: readonly { readonly offset: number; readonly verdict: Verdict }[];
   readonly next: number;
@@ -129,24 +126,12 @@ const tell = async (
   controller.enqueue(encoder.encode(text));
 };
 
-/** One poller for all streams, and none while there is no stream. */
-const createPoller = (deps: Deps) => {
+/** All open streams, told together so that those at one place share a read; while one round runs, no other begins. */
+const createStreams = (deps: Deps) => {
   const streams = new Set<Stream>();
-  let timer: ReturnType<typeof setInterval> | null = null;
-  let polling = false;
-  const poll = async () => {
-    if (polling) return;
-    polling = true;
-    try {
-      const handled = await answered(deps.feedback.handled());
-      const pageOf = createPages(deps, handled);
-      for (const stream of [...streams]) if (streams.has(stream)) await tellOne(stream, handled, pageOf);
-    } catch (error) {
-      deps.logger.debug(`no feedback now: ${messageOf(error)}`);
-    } finally {
-      polling = false;
-    }
-  };
+  let telling = false;
+  let unwatch: (() => void) | null = null;
+
   const tellOne = async (
     stream: Stream,
     handled: ReadonlyMap<number, number>,
@@ -160,27 +145,34 @@ const createPoller = (deps: Deps) => {
       stream.end();
     }
   };
+  const tellAll = async (handled: ReadonlyMap<number, number>) => {
+    if (telling) return;
+    telling = true;
+    const pageOf = createPages(deps, handled);
+    for (const stream of [...streams]) if (streams.has(stream)) await tellOne(stream, handled, pageOf);
+    telling = false;
+  };
   return {
     size: () => streams.size,
     add: (stream: Stream) => {
       streams.add(stream);
-      timer ??= setInterval(() => void poll(), POLL_MS);
+      unwatch ??= deps.handledWatch.watch((handled) => void tellAll(handled));
     },
     remove: (stream: Stream) => {
       streams.delete(stream);
-      if (streams.size > 0 || timer === null) return;
-      clearInterval(timer);
-      timer = null;
+      if (streams.size > 0) return;
+      unwatch?.();
+      unwatch = null;
     },
   };
 };
 
 /**
  * `GET /feedback?unique_id=&category=`: server-sent events, one a pin once the speed view has handled it: clean, or which fields
- * are wrong and why. The id of an event is the next offset of each partition, so Last-Event-ID goes on exactly there.
+ * are wrong and why; with API_KEYS, of the pins that were posted with the key that asks. The id of an event is the next offset of each partition, so Last-Event-ID goes on exactly there.
  */
 export const createGetFeedback = (deps: Deps) => {
-  const poller = createPoller(deps);
+  const streams = createStreams(deps);
   let starting = 0;
 
   const startOf = async (request: Request): Promise<Map<number, number>> => {
@@ -198,14 +190,14 @@ export const createGetFeedback = (deps: Deps) => {
         const now = deps.clock.now();
         const stream: Stream = { filter, next, controller, end, tookAt: now, toldAt: now };
         controller.enqueue(encoder.encode(`retry: 1000\nid: ${idOf(next)}\n\n`));
-        poller.add(stream);
-        return () => poller.remove(stream);
+        streams.add(stream);
+        return () => streams.remove(stream);
       },
     });
 
-  return async (request: Request, { keepOpen, draining }: EdgeBindings): Promise<Response> => {
-    const filter = readFilter(new URL(request.url).searchParams);
-    if (poller.size() + starting >= MAX_STREAMS)
+  return async (request: Request, { keepOpen, draining }: EdgeBindings, source: string | null): Promise<Response> => {
+    const filter = readFilter(new URL(request.url).searchParams, source);
+    if (streams.size() + starting >= MAX_STREAMS)
       throw new PinflowError('overloaded', `${MAX_STREAMS} streams of feedback are open already: close one`);
     starting++;
     try {

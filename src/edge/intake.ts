@@ -13,7 +13,7 @@ export type Decoded = {
   /** Inputs that cannot become a pin. */
   readonly rejected: number;
   /** @param receipt of `records`; null when there were none */
-  readonly answer: (receipt: Receipt | null) => Response;
+  readonly answer: (receipt: Receipt | null) => Response | Promise<Response>;
 };
 
 type Decode = (body: Uint8Array) => Decoded | Promise<Decoded>;

@@ -14,7 +14,7 @@ type EdgeOptions = {
   readonly host: string;
   /** 0 takes a free one. */
   readonly port: number;
-  /** REQUEST_TIMEOUT_MS, milliseconds. */
+  /** Longest the app takes over one request without a word, milliseconds. */
   readonly requestTimeoutMs: number;
   readonly logger: Logger;
 };

@@ -1,4 +1,5 @@
 import type { LogRecord } from '../log/log.ts';
+import { sourceOf } from '../log/source.ts';
 import { cleanPin } from '../pin/clean.ts';
 import { decodeRecord } from '../pin/decode.ts';
 import { missingReason } from '../pin/missing-reason.ts';
@@ -14,6 +15,8 @@ export type Verdict = {
   /** Lower case; null for a record that is no pin. */
   readonly uniqueId: string | null;
   readonly category: string | null;
+  /** Who posted it, or null. */
+  readonly source: string | null;
   /** As JSON, for a client. */
   readonly json: string;
 };
@@ -28,7 +31,7 @@ export const verdictOf = (record: LogRecord): Verdict => {
   const decoded = decodeRecord(record.value, record.timestamp);
   if (!decoded.ok) {
     const json = JSON.stringify({ position, clean: false, rejected: cut(decoded.reject.reason, MAX_TEXT) });
-    return { uniqueId: null, category: null, json };
+    return { uniqueId: null, category: null, source: sourceOf(record), json };
   }
   const cleaned = cleanPin(decoded.value);
   const json = JSON.stringify({
@@ -43,5 +46,5 @@ export const verdictOf = (record: LogRecord): Verdict => {
       reason: missingReason(field),
     })),
   });
-  return { uniqueId: cleaned.uniqueId, category: cleaned.category, json };
+  return { uniqueId: cleaned.uniqueId, category: cleaned.category, source: sourceOf(record), json };
 };

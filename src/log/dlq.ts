@@ -10,6 +10,8 @@ export type DeadLetter = {
   /** Key of the archive object in question, or null. */
   readonly object: string | null;
   readonly attempts: number;
+  /** Who posted it (source.ts), where the stage that gave up on it knows. */
+  readonly source?: string | null;
   /** The record as it was: text when it is UTF-8, else base64. */
   readonly value: string;
   readonly encoding: 'utf8' | 'base64';

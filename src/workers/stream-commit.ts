@@ -6,6 +6,7 @@ import { type Committed, createSpeedWriter, type Prepared } from '../db/postgres
 import { messageOf } from '../errors.ts';
 import { type DeadLetter, letterValue, type SendDeadLetters } from '../log/dlq.ts';
 import type { LogRecord } from '../log/log.ts';
+import { sourceOf } from '../log/source.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import { cleanPin } from '../pin/clean.ts';
@@ -54,7 +55,7 @@ const decode = (record: LogRecord): Decoded => {
   const cleaned = cleanPin(decoded.value);
   const position = { partition: record.partition, offset: record.offset };
   const version = writeTimestamp(cleaned.receivedAtMicros, record.offset);
-  return { record, pin: { ...cleaned, position, writeTimestamp: version } };
+  return { record, pin: { ...cleaned, position, source: sourceOf(record), writeTimestamp: version } };
 };
 
 const createDeadLetters =
@@ -64,7 +65,8 @@ const createDeadLetters =
     const at = new Date(clock.now()).toISOString();
     const letters = refused.map(({ record, reason }): DeadLetter => {
       const position = { partition: record.partition, offset: record.offset };
-      return { stage: 'stream', reason, position, object: null, attempts, ...letterValue(record.value), at };
+      const source = sourceOf(record);
+      return { stage: 'stream', reason, position, object: null, attempts, source, ...letterValue(record.value), at };
     });
     await patiently('log', () => sendDeadLetters(letters));
     metrics.deadLetters.inc({ stage: 'stream' }, letters.length);

@@ -14,6 +14,7 @@ import { getSpeedPin, speedVersions, streamOffsets } from '../db/postgres/speed-
 import { messageOf, PinflowError } from '../errors.ts';
 import { type DeadLetter, letterKey } from '../log/dlq.ts';
 import type { PinLog } from '../log/log.ts';
+import { sourceOf } from '../log/source.ts';
 import { openSqliteLog } from '../log/sqlite.ts';
 import { createLogger } from '../logger.ts';
 import { createMetrics } from '../metrics.ts';
@@ -50,7 +51,8 @@ const expectedOf = async (log: PinLog, without: (pin: SpeedPin) => boolean) => {
       if (!decoded.ok) continue;
       const pin = cleanPin(decoded.value);
       const version = writeTimestamp(pin.receivedAtMicros, record.offset);
-      pins.push({ ...pin, position: { partition, offset: record.offset }, writeTimestamp: version });
+      const position = { partition, offset: record.offset };
+      pins.push({ ...pin, position, source: sourceOf(record), writeTimestamp: version });
     }
   }
   const kept = pins.filter((pin) => !without(pin));

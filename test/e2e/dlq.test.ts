@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { readConfig } from '../../src/config.ts';
 import { somePin } from '../../src/edge/fixture.ts';
 import { openLog } from '../../src/log/open.ts';
+import { sourceHeaders, sourceOf } from '../../src/log/source.ts';
 import { createLogger } from '../../src/logger.ts';
 import { freshDatabase, freshName } from '../servers/fresh.ts';
 import { testServer } from '../servers/servers.ts';
@@ -58,9 +59,8 @@ for (const { name, settings, isThere } of LOGS) {
       const poison = [new TextEncoder().encode('no JSON at all'), new TextEncoder().encode('{"unique_id":7}')];
       const log = await openLog(readConfig(env), { logger: createLogger('silent', 'test') });
       const line = new TextEncoder().encode(JSON.stringify(neighbour));
-      const keyed = [...poison, line].map((value) => ({ key: 'k', value }));
+      const keyed = [...poison, line].map((value) => ({ key: 'k', value, ...sourceHeaders('someone') }));
       await log.append(keyed);
-      await log.close();
 
       const letters = await eventually('both layers have set both records aside', SETTLE_MS, async () => {
         const found = await list();
@@ -83,6 +83,10 @@ for (const { name, settings, isThere } of LOGS) {
       await Bun.write(file, JSON.stringify(mended));
       const retried = await dlq('retry', notJson.id, '--with', file);
       expect([retried.code, retried.stderr]).toEqual([0, expect.stringContaining('1 records sent again')]);
+      const places = (await log.partitions()).map(({ partition }) => log.read({ partition, offset: 0 }, 100));
+      const again = (await Promise.all(places)).flat().find(({ key }) => key === mended.unique_id);
+      expect(again && sourceOf(again)).toBe('someone');
+      await log.close();
       expect((await dlq('drop', notAPin.id)).code).toBe(0);
       expect((await list()).map(({ stage }) => stage)).toEqual(['clean', 'clean']);
       expect((await dlq('drop', '--all')).stderr).toContain('2 letters dropped');

@@ -89,15 +89,19 @@ const startEdge = async ({ sim, ports, log, metrics }: Start, index: number): Pr
     MAX_BULK_PINS: 100,
     MAX_PENDING_BYTES: scenario.pendingBytes,
     REQUEST_TIMEOUT_MS,
+    FEEDBACK_WAIT_MS: 0,
     API_KEYS: undefined,
   };
   const inlet = ports.sabotage === 'early ack' ? earlyInlet(honest, log.durability) : honest;
   const intake = createIntake({ inlet, limits, metrics });
   const newest = (await sim.observer.lastTimestamp()) ?? 0;
   const deps = { stamp: risingMicros({ now: world.wallClock }, newest * 1000 + 999), limits };
+  const feedbackWait = async () => 'no client of the simulator asks for it';
+  const postPin = createPostPin({ ...deps, feedbackWait }, intake);
+  const postPins = createPostPins(deps, intake);
   const routes = new Map([
-    ['/pin/', createPostPin(deps, intake)],
-    ['/pins', createPostPins(deps, intake)],
+    ['/pin/', (request: Request) => postPin(request, {}, null)],
+    ['/pins', (request: Request) => postPins(request, null)],
   ]);
   const handle = async (request: Request, path: string) => {
     try {

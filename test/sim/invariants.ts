@@ -43,9 +43,8 @@ const readTruth = async ({ observer }: Sim): Promise<Truth> => {
     }
     const cleaned = cleanPin(decoded.value);
     const { partition, offset } = record;
-    return [
-      { ...cleaned, position: { partition, offset }, writeTimestamp: writeTimestamp(cleaned.receivedAtMicros, offset) },
-    ];
+    const version = writeTimestamp(cleaned.receivedAtMicros, offset);
+    return [{ ...cleaned, position: { partition, offset }, source: null, writeTimestamp: version }];
   });
   return { records, pins, rejects, last: new Map(foldPins(pins).map((pin) => [pin.uniqueId, pin])) };
 };

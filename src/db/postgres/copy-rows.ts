@@ -18,6 +18,7 @@ export const COPY_COLUMNS = [
   'downloaded',
   'save_location',
   'poster_name',
+  'source',
   'is_error',
   'error_fields',
   'write_ts',
@@ -57,6 +58,7 @@ const rowBound = (row: SpeedPin) =>
   textBound(row.imageSrc) +
   textBound(row.saveLocation) +
   textBound(row.posterName) +
+  textBound(row.source) +
   arrayBound(row.tagList) +
   arrayBound(row.errorFields);
 
@@ -159,6 +161,7 @@ export const copyRows = (rows: readonly SpeedPin[]): Buffer => {
     out.int4(row.downloaded);
     out.text(row.saveLocation);
     out.text(row.posterName);
+    out.text(row.source);
     out.bool(row.isError);
     out.texts(row.errorFields);
     out.int64(row.writeTimestamp);

@@ -13,6 +13,7 @@ const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
 const NOON = Date.UTC(2026, 10, 23, 12) * 1000;
 const PINS = 60;
+const SOURCES = ['laptop', 'phone', null] as const;
 
 const id = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
 
@@ -22,7 +23,14 @@ const pinOf = (
   category: string | null,
   errorFields: readonly string[],
 ): SpeedPin =>
-  speedPin({ uniqueId: id(n), receivedAtMicros, category, errorFields, position: { partition: 0, offset: n } });
+  speedPin({
+    uniqueId: id(n),
+    receivedAtMicros,
+    category,
+    errorFields,
+    source: SOURCES[n % SOURCES.length] ?? null,
+    position: { partition: 0, offset: n },
+  });
 
 /** Three of each stamp, ids not in the order of time; every fourth is clean, every sixth has no category. */
 const all = Array.from({ length: PINS }, (_, n) =>
@@ -67,7 +75,31 @@ for (const engine of await postgresEngines()) {
       expect(await ids({ category: 'c1' })).toEqual(expected((pin) => pin.category === 'c1'));
       expect(await ids({ category: '' })).toEqual(expected((pin) => pin.category === null));
       expect(await ids({ category: "c1' or true --" })).toEqual([]);
+      expect(await ids({ source: 'phone' })).toEqual(expected((pin) => pin.source === 'phone'));
+      expect(await ids({ source: 'nobody' })).toEqual([]);
       expect(await ids({ limit: 4 })).toEqual(expected().slice(0, 4));
+    });
+
+    test('GET /errors shows a key what was posted with it, page by page', async () => {
+      const API_KEYS = ['laptop:key-of-the-laptop', 'phone:key-of-the-phone'];
+      const harness = await openHarness({
+        limits: { API_KEYS },
+        deps: { errorPins: (query) => errorPins(database, query) },
+      });
+      for (const source of ['laptop', 'phone']) {
+        const headers = { authorization: `Bearer key-of-the-${source}` };
+        const seen: string[] = [];
+        let cursor: string | null = '';
+        while (cursor !== null) {
+          const query: string = cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+          const response = await harness.app.request(`/errors?limit=3${query}`, { headers });
+          const answer = (await response.json()) as { pins: { unique_id: string }[]; next: string | null };
+          seen.push(...answer.pins.map((pin) => pin.unique_id));
+          cursor = answer.next;
+        }
+        expect(seen).toEqual(expected((pin) => pin.source === source));
+      }
+      await harness.close();
     });
 
     test('GET /errors pages through each of them once, also within one stamp, while others come', async () => {

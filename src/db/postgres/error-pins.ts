@@ -1,4 +1,4 @@
-import { and, desc, gte, sql } from 'drizzle-orm';
+import { and, desc, eq, gte, sql } from 'drizzle-orm';
 import { asked } from './errors.ts';
 import type { Database } from './open.ts';
 import { pins } from './schema.ts';
@@ -19,6 +19,8 @@ export type ErrorQuery = {
   readonly field?: string | undefined;
   /** Exactly; empty: pins without one. */
   readonly category?: string | undefined;
+  /** Posted with the key of this name. */
+  readonly source?: string | undefined;
   readonly after?: ErrorCursor | undefined;
   /** Rows at most. */
   readonly limit: number;
@@ -27,13 +29,14 @@ export type ErrorQuery = {
 /** A rare field or category among millions of errors is looked for through all of them: longer than this the server ends it. Milliseconds. */
 const STATEMENT_TIMEOUT_MS = 5000;
 
-const conditions = ({ sinceMicros, field, category, after }: ErrorQuery) =>
+const conditions = ({ sinceMicros, field, category, source, after }: ErrorQuery) =>
   and(
     // As the partial index has it: `is_error = true` would not match it.
     sql`${pins.isError}`,
     sinceMicros === undefined ? undefined : gte(pins.receivedAt, timestamptz(sinceMicros)),
     field === undefined ? undefined : sql`${field} = any(${pins.errorFields})`,
     category === undefined ? undefined : sql`coalesce(${pins.category}, '') = ${category}`,
+    source === undefined ? undefined : eq(pins.source, source),
     after === undefined
       ? undefined
       : sql`(${pins.receivedAt}, ${pins.uniqueId}) < (${timestamptz(after.receivedAtMicros)}, ${after.uniqueId}::uuid)`,

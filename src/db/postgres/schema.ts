@@ -34,6 +34,8 @@ export const pins = pgTable(
     downloaded: integer('downloaded').notNull(),
     saveLocation: text('save_location'),
     posterName: text('poster_name'),
+    /** Name of the API key it was posted with; null without keys, from another producer, or written before 0006. */
+    source: text('source'),
     isError: boolean('is_error').notNull(),
     errorFields: text('error_fields').array().notNull(),
     /** Microseconds; orders versions of one id by the same rule as in the batch view. */

@@ -16,6 +16,7 @@ const pin = (given: Partial<SpeedPin>): SpeedPin => ({
   downloaded: 1,
   saveLocation: '/data/art',
   posterName: null,
+  source: null,
   isError: false,
   errorFields: [],
   position: { partition: 0, offset: 0 },

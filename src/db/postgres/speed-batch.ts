@@ -4,6 +4,8 @@ import type { Position } from '../../pin/pin.ts';
 /** A row of the speed view: a cleaned pin, where it stands in the log, and which version of its id it is. */
 export type SpeedPin = CleanPin & {
   readonly position: Position;
+  /** Name of the API key it was posted with, or null. */
+  readonly source: string | null;
   /** Microseconds, from `writeTimestamp`: the highest wins, and of equals the later offset. */
   readonly writeTimestamp: number;
 };

@@ -33,16 +33,16 @@ const ON_CONFLICT = `
   where (excluded.write_ts, excluded.log_offset) > (pins.write_ts, pins.log_offset)`;
 
 const ARRAYS = `$1::uuid[], $2::int8[], $3::text[], $4::int4[], $5::text[], $6::text[], $7::int8[], $8::text[], $9::text[],
-  $10::text[], $11::int4[], $12::text[], $13::text[], $14::text[], $15::int8[], $16::int4[], $17::int8[]`;
+  $10::text[], $11::int4[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int8[], $17::int4[], $18::int8[]`;
 
 /** Times travel as microseconds: 2^53 of them fit a double, so the product with an interval is exact. */
 const UPSERT_ARRAYS = `
   insert into pins (${KEY}, ${UPSERTED.join(', ')})
   select unique_id, timestamptz 'epoch' + received * interval '1 microsecond', category, index_no, title, description,
-    follower_count, tags::text[], is_image_or_video, image_src, downloaded, save_location, poster_name, missing <> '{}',
-    missing::text[], write_ts, log_partition, log_offset
+    follower_count, tags::text[], is_image_or_video, image_src, downloaded, save_location, poster_name, source,
+    missing <> '{}', missing::text[], write_ts, log_partition, log_offset
   from unnest(${ARRAYS}) as batch (unique_id, received, category, index_no, title, description, follower_count, tags,
-    is_image_or_video, image_src, downloaded, save_location, poster_name, missing, write_ts, log_partition, log_offset)
+    is_image_or_video, image_src, downloaded, save_location, poster_name, source, missing, write_ts, log_partition, log_offset)
   ${ON_CONFLICT}`;
 
 /** Of this session alone, without WAL, emptied by every commit. Stays from batch to batch; a pooler may hand us a session without it. */
@@ -96,6 +96,7 @@ const pinColumns = (rows: readonly SpeedPin[]): string[] => [
   plainArray(rows.map((row) => row.downloaded)),
   textArray(rows.map((row) => row.saveLocation)),
   textArray(rows.map((row) => row.posterName)),
+  textArray(rows.map((row) => row.source)),
   arraysAsText(rows.map((row) => row.errorFields)),
   plainArray(rows.map((row) => row.writeTimestamp)),
   plainArray(rows.map((row) => row.position.partition)),

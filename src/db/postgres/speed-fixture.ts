@@ -14,6 +14,7 @@ export const speedPin = (given: Partial<SpeedPin> & Pick<SpeedPin, 'receivedAtMi
   downloaded: 1,
   saveLocation: null,
   posterName: null,
+  source: null,
   isError: (given.errorFields ?? []).length > 0,
   errorFields: [],
   position: { partition: 0, offset: 0 },

@@ -33,6 +33,7 @@ const pin = (given: Partial<SpeedPin> = {}): SpeedPin => ({
   downloaded: 1,
   saveLocation: '/data/art',
   posterName: null,
+  source: null,
   isError: false,
   errorFields: [],
   position: { partition: 0, offset: 0 },
@@ -105,6 +106,7 @@ for (const { engine, way, copyFromRows } of engines.flatMap((each) => WAYS.map((
           imageSrc: text,
           saveLocation: text,
           posterName: text,
+          source: text,
           position: { partition: 2, offset: n },
         }),
       );
@@ -165,7 +167,8 @@ for (const { engine, way, copyFromRows } of engines.flatMap((each) => WAYS.map((
       };
       const decoded = decodeRecord(JSON.stringify(sent), 0);
       if (!decoded.ok) throw new Error(decoded.reject.reason);
-      const row = { ...cleanPin(decoded.value), position: { partition: 0, offset: 0 }, writeTimestamp: 1 };
+      const position = { partition: 0, offset: 0 };
+      const row = { ...cleanPin(decoded.value), position, source: null, writeTimestamp: 1 };
       await commit([row]);
       expect(await getSpeedPin(database, row.uniqueId)).toMatchObject({
         title: 'a\uFFFDb\uFFFDc',
