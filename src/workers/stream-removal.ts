@@ -15,6 +15,8 @@ export type RemovalDeps = {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly kept: KeptDays;
+  /** Between two rounds, milliseconds. (Default: a minute.) */
+  readonly everyMs?: number;
 };
 
 /** Between two rounds: rows are removed this much late at most, and a round that finds nothing reads one index page. Milliseconds. */
@@ -44,6 +46,6 @@ const removeOnce = async ({ database, metrics, logger, clock, kept }: RemovalDep
 export const keepRemoving = async (deps: RemovalDeps, signal: AbortSignal): Promise<void> => {
   while (!signal.aborted) {
     await removeOnce(deps, signal);
-    await sleep(EVERY_MS, signal);
+    await sleep(deps.everyMs ?? EVERY_MS, signal);
   }
 };

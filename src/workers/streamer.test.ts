@@ -340,6 +340,59 @@ for (const engine of await postgresEngines()) {
       expect(statuses.at(-1)).toEqual({ state: 'ready' });
     });
 
+    /** Of the stream's own transactions, by SQLSTATE, from now on. */
+    const failWith = (code: string) =>
+      direct.sql.unsafe(`
+        create function fail() returns trigger language plpgsql as
+          $$ begin raise exception 'as the server says it' using errcode = '${code}'; end $$;
+        create trigger failing before insert on pins execute function fail()`);
+    const failNoMore = () => direct.sql.unsafe('drop trigger failing on pins; drop function fail()');
+
+    for (const [what, code] of [
+      ['the disk is full', '53100'],
+      ['memory is used up', '53200'],
+      ['a deadlock was found', '40P01'],
+    ] as const) {
+      test(`waits while ${what} (${code}), sets nothing aside, and goes on by itself`, async () => {
+        await append(somePins(60));
+        await failWith(code);
+        start();
+        await until('it waits', () => statuses.at(-1)?.state === 'waiting');
+        expect(statuses.at(-1)).toMatchObject({ reason: expect.stringContaining(code) });
+        expect(await streamOffsets(direct, TOPIC)).toEqual(new Map());
+        await failNoMore();
+        await expectExact();
+        expect(letters).toEqual([]);
+        expect(statuses.at(-1)).toEqual({ state: 'ready' });
+      });
+    }
+
+    const collisions = async () => {
+      await append(somePins(20));
+      start();
+      await expectExact();
+      const retries = async () => sum(await metric('pinflow_retries_total'));
+      const waits = async () =>
+        (
+          await direct.db.execute(
+            sql`select 1 from pg_stat_activity where application_name = 'stream' and wait_event_type = 'Lock'`,
+          )
+        ).length > 0;
+      /** Takes the locks the other way round. The server ends whoever has waited a second; that may be us when we are slow to close the circle. */
+      const collide = () =>
+        direct.sql.begin(async (tx) => {
+          await tx`set local deadlock_timeout = '3s'`;
+          await tx`lock table pin_error_windows in exclusive mode`;
+          await append(somePins(20));
+          await until('the stream waits for us', waits);
+          await tx`update stream_offsets set updated_at = now()`;
+        });
+      while ((await retries()) === 0) await collide().catch(() => {});
+      await expectExact();
+      expect(letters).toEqual([]);
+    };
+    if (engine.runsSideBySide) test('the victim of a real deadlock tries again', collisions, SET_UP_MS);
+
     test('drains while Postgres is away; what was under way is done by the next', async () => {
       await append(somePins(40));
       proxy.cut();
