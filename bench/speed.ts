@@ -12,7 +12,7 @@ import { testServer } from '../test/servers/servers.ts';
 import { hasPeer, PEER_TABLE, postgresConfig, startPeer } from './peer.ts';
 
 /**
- * Claim, on a real Kafka and a real PostgreSQL: log → Postgres, cleaned, at three times Redpanda Connect's rows a second and at half
+ * Aim, on a real Kafka and a real PostgreSQL: log → Postgres, cleaned, at three times Redpanda Connect's rows a second and at half
  * of a plain COPY of the same rows into the same table. The rate is that of the steady state, from the first row to the
  * last; how long each took from its start to its first row is printed apart.
  */
@@ -40,6 +40,8 @@ const env: Record<string, string> = {
   WORKERS_ARCHIVE: '0',
   WORKERS_CLEAN: '0',
   WORKERS_STREAM: '1',
+  // As `bun run work` has it: garbage is collected as on a small machine, however much memory there is.
+  BUN_JSC_forceRAMSize: '536870912',
 };
 const config = readConfig(env);
 const sql = postgresJs(database.url, { max: 1, onnotice: () => {} });
@@ -63,7 +65,7 @@ const rowsOf = async (table: string) => Number((await sql`select count(*) as row
 type Growth = { readonly firstMs: number; readonly rowsPerSecond: number };
 
 /** Watches a table from now until it has all pins. @param each called at every look */
-const watchGrowth = async (table: string, each: () => void = () => {}): Promise<Growth> => {
+const watchGrowth = async (table: string, each: (bytes: number) => void = () => {}): Promise<Growth> => {
   const began = performance.now();
   let [first, last] = [
     { at: 0, bytes: 0 },
@@ -72,7 +74,7 @@ const watchGrowth = async (table: string, each: () => void = () => {}): Promise<
   for (;;) {
     const bytes = await bytesOf(table);
     const at = performance.now();
-    each();
+    each(bytes);
     if (first.bytes === 0 && bytes > 0) first = { at, bytes };
     if (bytes > last.bytes) last = { at, bytes };
     if (bytes > 0 && at - last.at > QUIET_MS && (await rowsOf(table)) === PINS) break;
@@ -100,11 +102,16 @@ const memoryOf = (pid: number) => {
 
 const ours = async () => {
   const workers = startWorkers(env);
-  const samples: number[] = [];
+  const samples: { readonly bytes: number; readonly memory: number }[] = [];
   try {
-    const growth = await watchGrowth('pins', () => samples.push(memoryOf(workers.pid).now));
+    const growth = await watchGrowth('pins', (bytes) => samples.push({ bytes, memory: memoryOf(workers.pid).now }));
     const [{ peak }, cpu] = [memoryOf(workers.pid), cpuOf(workers.pid)];
-    return { ...growth, cpu, half: samples[Math.floor(samples.length / 2)] ?? 0, end: samples.at(-1) ?? 0, peak };
+    const all = samples.at(-1)?.bytes ?? 0;
+    /** Most of it while the table had this share of its rows. */
+    const mostWithin = (from: number, to: number) =>
+      Math.max(...samples.flatMap(({ bytes, memory }) => (bytes > from * all && bytes <= to * all ? memory : [])));
+    const memory = [0, 0.1, 0.25, 0.5, 0.75].map((from, n, froms) => mostWithin(from, froms[n + 1] ?? 1));
+    return { ...growth, cpu, start: samples.findLast(({ bytes }) => bytes === 0)?.memory ?? 0, memory, peak };
   } finally {
     await workers.stop();
   }
@@ -148,7 +155,10 @@ try {
   const stream = await ours();
   line(`log → Postgres, cleaned, ${figure(PINS)} pins: pinflow`, stream);
   const mib = (bytes: number) => `${figure(bytes / MIB)} MiB`;
-  console.log(`  memory half-way ${mib(stream.half)}, at the end ${mib(stream.end)}, at most ${mib(stream.peak)}`);
+  const shares = ['10 %', '25 %', '50 %', '75 %', '100 %'].map((to, n) => `to ${to} ${mib(stream.memory[n] ?? 0)}`);
+  console.log(
+    `  memory before the first row ${mib(stream.start)}, then at most: ${shares.join(', ')}; ever ${mib(stream.peak)}`,
+  );
   const copied = await copy();
   line('  plain COPY of the same rows', copied);
   console.log(`  ratio ${(stream.rowsPerSecond / copied.rowsPerSecond).toFixed(2)}`);
