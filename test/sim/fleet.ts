@@ -47,7 +47,7 @@ const logger = createLogger('silent', 'sim');
 export const TOPIC = 'pins';
 
 /** The log's files as one process opens them. */
-export const openSimLog = (sim: Pick<Sim, 'world' | 'dir' | 'scenario'>, topic = TOPIC): Promise<PinLog> =>
+export const openSimLog = (sim: Pick<Sim, 'world' | 'dir' | 'scenario' | 'files'>, topic = TOPIC): Promise<PinLog> =>
   sim.world.outside(() =>
     openSqliteLog({
       dir: sim.dir,
@@ -60,6 +60,7 @@ export const openSimLog = (sim: Pick<Sim, 'world' | 'dir' | 'scenario'>, topic =
       logger,
       clock: { now: sim.world.wallClock },
       sessionTimeoutMs: SESSION_TIMEOUT_MS,
+      openFile: sim.files.open,
     }),
   );
 

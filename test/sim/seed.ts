@@ -13,6 +13,7 @@ import type { Sabotage } from './ports.ts';
 import type { SimPostgres } from './postgres.ts';
 import { createRandom } from './random.ts';
 import { drawScenario, type Point } from './scenario.ts';
+import { createSharedFiles } from './shared-files.ts';
 import type { Sim } from './sim.ts';
 import { createWorld } from './virtual-time.ts';
 
@@ -186,6 +187,7 @@ export const runSeed = async (
   for (let edge = 0; edge < scenario.edges; edge++) mkdirSync(spoolDir(edge));
   const problems: string[] = [];
   const objects: Objects = new Map();
+  const files = createSharedFiles();
   let incarnations = 0;
   await postgres?.reset();
   const pinStores = postgres === null ? [] : openPinStores(dir, scenario.pinStores);
@@ -203,8 +205,8 @@ export const runSeed = async (
   };
   try {
     return await world.run(async () => {
-      const observer = await openSimLog({ world, dir, scenario });
-      const deadLetters = await openSimLog({ world, dir, scenario }, `${TOPIC}.dlq`);
+      const observer = await openSimLog({ world, dir, scenario, files });
+      const deadLetters = await openSimLog({ world, dir, scenario, files }, `${TOPIC}.dlq`);
       const sim: Sim = {
         scenario,
         world,
@@ -213,6 +215,7 @@ export const runSeed = async (
         trace,
         sabotage,
         dir,
+        files,
         spoolDir,
         objects,
         pinStores,
@@ -239,6 +242,7 @@ export const runSeed = async (
     };
   } finally {
     for (const store of pinStores) await store.close();
+    files.close();
     rmSync(dir, { recursive: true, force: true });
   }
 };
