@@ -15,7 +15,7 @@ import { createRandom } from './random.ts';
 import { drawScenario, type Point } from './scenario.ts';
 import { createSharedFiles } from './shared-files.ts';
 import type { Sim } from './sim.ts';
-import { createWorld } from './virtual-time.ts';
+import { createWorld, type World } from './virtual-time.ts';
 
 /** Something is asked to go wrong this often, milliseconds of simulated time. */
 const STIR_MS = 100;
@@ -48,11 +48,24 @@ export type SeedResult = {
   readonly simulatedMs: number;
 };
 
+/** Looks at all that is waited for with one event, where a poll of each would be an event of each. */
+const createWatch = (world: World) => {
+  const waiting = new Map<() => boolean, () => void>();
+  const run = async () => {
+    for (;;) {
+      await world.sleep(STIR_MS);
+      for (const [isSo, resolve] of waiting) if (isSo() && waiting.delete(isSo)) resolve();
+    }
+  };
+  return { run, until: (isSo: () => boolean) => new Promise<void>((resolve) => void waiting.set(isSo, resolve)) };
+};
+
 /** The processes of a seed, each replaced when it has died. */
 const createCrew = (sim: Sim, roles: readonly (readonly [Role, number])[]) => {
   const { world, random, network, scenario } = sim;
   const checkCommit = createCheckCommit(sim.objects, sim.postgres, world.outside, sim.fail);
   const members: Member[] = [];
+  const watch = createWatch(world);
   const start = async (role: Role, index: number) => {
     const member = await startMember(sim, role, index, checkCommit);
     members.push(member);
@@ -71,7 +84,7 @@ const createCrew = (sim: Sim, roles: readonly (readonly [Role, number])[]) => {
         continue;
       }
       const isGone = () => member.process.state === 'dead' || (role !== 'edge' && member.process.state === 'paused');
-      while (!isGone()) await world.sleep(STIR_MS);
+      await watch.until(isGone);
       await world.sleep(random.int(1, RESTART_MS));
     }
   };
@@ -104,6 +117,7 @@ const createCrew = (sim: Sim, roles: readonly (readonly [Role, number])[]) => {
   return {
     members,
     start: () => {
+      void watch.run();
       for (const [role, index] of roles) void keep(role, index);
     },
     stir,
