@@ -140,8 +140,10 @@ const openDatabase = async (path: string, kind: FileKind): Promise<Database> => 
   }
 };
 
+export type OpenSqliteFile = (path: string, kind: FileKind) => Promise<SqliteFile>;
+
 /** Opens a SQLite file in WAL mode, creating it if there is none. Safe while other processes do the same. */
-export const openSqliteFile = async (path: string, kind: FileKind): Promise<SqliteFile> => {
+export const openSqliteFile: OpenSqliteFile = async (path, kind) => {
   const db = await openDatabase(path, kind);
   const statements: Statement[] = [];
   const reading = <T>(work: () => T): T => {

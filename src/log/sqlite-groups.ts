@@ -1,4 +1,4 @@
-import { type FileKind, openSqliteFile, type SqliteFile } from './sqlite-file.ts';
+import { type FileKind, type OpenSqliteFile, openSqliteFile, type SqliteFile } from './sqlite-file.ts';
 
 /** Who is in a group, as its file says. */
 export type GroupState = {
@@ -109,8 +109,9 @@ export const openGroupStore = async (
   path: string,
   partitions: number,
   sessionTimeoutMs: number,
+  openFile: OpenSqliteFile = openSqliteFile,
 ): Promise<GroupStore> => {
-  const file = await openSqliteFile(path, groupFile);
+  const file = await openFile(path, groupFile);
   const { reading, transaction } = file;
   const statements = statementsOf(file);
   const stateOf = (group: string): GroupState => ({

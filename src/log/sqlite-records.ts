@@ -2,7 +2,7 @@ import type { Position } from '../pin/pin.ts';
 import { sizeOf } from './group-commit.ts';
 import type { LogRecord, NewRecord, PartitionState } from './log.ts';
 import { partitionOf } from './partitioner.ts';
-import { type FileKind, openSqliteFile, type Row, type SqliteFile } from './sqlite-file.ts';
+import { type FileKind, type OpenSqliteFile, openSqliteFile, type Row, type SqliteFile } from './sqlite-file.ts';
 
 /** The records of one topic in one file. All calls are synchronous; errors are PinflowErrors. */
 export type RecordStore = {
@@ -225,8 +225,12 @@ const expireChunk = (statements: Statements, partition: number, beforeOffset: nu
  * @param partitions for a new file; an existing one keeps its own number
  * @throws PinflowError `config` when the file is damaged or foreign, `disk_full`, `log_unavailable`
  */
-export const openRecordStore = async (path: string, partitions: number): Promise<RecordStore> => {
-  const file = await openSqliteFile(path, recordFile(partitions));
+export const openRecordStore = async (
+  path: string,
+  partitions: number,
+  openFile: OpenSqliteFile = openSqliteFile,
+): Promise<RecordStore> => {
+  const file = await openFile(path, recordFile(partitions));
   const statements = statementsOf(file);
   const { reading, transaction } = file;
   const first = (rows: readonly Row[]) => (rows[0]?.[0] ?? null) as number | null;

@@ -6,6 +6,7 @@ import type { Logger } from '../logger.ts';
 import { createGroupCommit } from './group-commit.ts';
 import type { Consumer, PinLog } from './log.ts';
 import { createConsumer } from './sqlite-consumer.ts';
+import { type OpenSqliteFile, openSqliteFile } from './sqlite-file.ts';
 import { openGroupStore } from './sqlite-groups.ts';
 import { openRecordStore } from './sqlite-records.ts';
 import { createRetention } from './sqlite-retention.ts';
@@ -27,6 +28,8 @@ export type SqliteLogOptions = {
   readonly clock?: Clock;
   /** A member that shows no life for this long loses its partitions, milliseconds. (Default: 10,000) */
   readonly sessionTimeoutMs?: number;
+  /** What opens the two files. (Default: each log has connections of its own) */
+  readonly openFile?: OpenSqliteFile;
 };
 
 const SESSION_TIMEOUT_MS = 10_000;
@@ -54,9 +57,10 @@ const makeFolder = async (dir: string): Promise<void> => {
  */
 export const openSqliteLog = async (options: SqliteLogOptions): Promise<PinLog> => {
   const { dir, topic, partitions, logger, clock = systemClock, sessionTimeoutMs = SESSION_TIMEOUT_MS } = options;
+  const { openFile = openSqliteFile } = options;
   await makeFolder(dir);
   const path = join(dir, `log-${topic}.db`);
-  const records = await openRecordStore(path, partitions);
+  const records = await openRecordStore(path, partitions, openFile);
   const { partitionCount } = records;
   if (partitionCount !== partitions) {
     logger.warn(
@@ -64,7 +68,7 @@ export const openSqliteLog = async (options: SqliteLogOptions): Promise<PinLog> 
       `${path} has ${partitionCount} partitions and keeps them: a topic cannot change their number, only a new one can have ${partitions}`,
     );
   }
-  const groups = await openGroupStore(join(dir, `log-${topic}.groups.db`), partitionCount, sessionTimeoutMs);
+  const groups = await openGroupStore(join(dir, `log-${topic}.groups.db`), partitionCount, sessionTimeoutMs, openFile);
   const retention = createRetention({ ...options, records, groups, knownGroups: options.groups, clock });
   const commits = createGroupCommit({
     flush: (calls) => {

@@ -25,6 +25,9 @@ import type { Process } from './virtual-time.ts';
 
 export type Role = 'edge' | 'archive' | 'stream' | 'clean';
 
+/** Making them anew for each start took a tenth of a seed. Only the edge's are looked at, each edge has its own. */
+const workerMetrics = createMetrics();
+
 /** One simulated process and what it does. */
 export type Member = {
   readonly role: Role;
@@ -47,7 +50,7 @@ const logger = createLogger('silent', 'sim');
 export const TOPIC = 'pins';
 
 /** The log's files as one process opens them. */
-export const openSimLog = (sim: Pick<Sim, 'world' | 'dir' | 'scenario'>, topic = TOPIC): Promise<PinLog> =>
+export const openSimLog = (sim: Pick<Sim, 'world' | 'dir' | 'scenario' | 'files'>, topic = TOPIC): Promise<PinLog> =>
   sim.world.outside(() =>
     openSqliteLog({
       dir: sim.dir,
@@ -60,6 +63,7 @@ export const openSimLog = (sim: Pick<Sim, 'world' | 'dir' | 'scenario'>, topic =
       logger,
       clock: { now: sim.world.wallClock },
       sessionTimeoutMs: SESSION_TIMEOUT_MS,
+      openFile: sim.files.open,
     }),
   );
 
@@ -171,7 +175,8 @@ export const startMember = async (sim: Sim, role: Role, index: number, checkComm
   const process = world.spawn(`${role}-${index}.${sim.nextIncarnation()}`);
   const real = await openSimLog(sim);
   const ports: PortDeps = { network, random, process, sabotage };
-  const start: Start = { sim, ports, log: logOf(ports, real, scenario.broker, checkCommit), metrics: createMetrics() };
+  const metrics = role === 'edge' ? createMetrics() : workerMetrics;
+  const start: Start = { sim, ports, log: logOf(ports, real, scenario.broker, checkCommit), metrics };
   return world.within(process, async () => {
     if (role === 'edge') return { role, index, process, edge: await startEdge(start, index) };
     const worker = openWorker(start, role);

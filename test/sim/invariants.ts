@@ -1,6 +1,7 @@
 import { archivePartitions, listManifest, OBJECT_PREFIX } from '../../src/blob/archive.ts';
 import { archiveLine } from '../../src/blob/archive-line.ts';
 import { readArchiveObject } from '../../src/blob/archive-object.ts';
+import type { Blob } from '../../src/blob/blob.ts';
 import { countWindows, foldPins, type SpeedPin } from '../../src/db/postgres/speed-batch.ts';
 import { streamOffsets } from '../../src/db/postgres/speed-view.ts';
 import { messageOf } from '../../src/errors.ts';
@@ -49,11 +50,17 @@ const readTruth = async ({ observer }: Sim): Promise<Truth> => {
   return { records, pins, rejects, last: new Map(foldPins(pins).map((pin) => [pin.uniqueId, pin])) };
 };
 
+type Entry = { readonly key: string; readonly firstOffset: number; readonly lastOffset: number };
+/** Commits ask for all entries of the manifest again and again, and what was put never changes. */
+const entries = new WeakMap<Blob, Entry>();
+const entryOf = (blob: Blob): Entry =>
+  entries.getOrInsertComputed(blob, () => JSON.parse(Buffer.from(blob.bytes).toString()) as Entry);
+
 /** How far each partition of the archive goes without a gap: offsets below it are in objects that are there. */
 export const archivedUpTo = (objects: Objects, partition: number): number => {
   let next = 0;
   for (const key of [...objects.keys()].filter((name) => name.startsWith(`manifest/${partition}/`)).sort()) {
-    const entry = JSON.parse(Buffer.from(objects.get(key)?.bytes ?? []).toString());
+    const entry = entryOf(objects.get(key) as Blob);
     if (entry.firstOffset > next || !objects.has(entry.key)) return next;
     next = entry.lastOffset + 1;
   }

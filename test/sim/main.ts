@@ -37,8 +37,10 @@ const compressAtOnce = () => {
         done(error as Error);
       }
     }) as unknown as Gzip;
-  const { gzipSync, gunzipSync } = zlib;
-  Object.assign(zlib, { gzip: atOnce(gzipSync), gunzip: atOnce(gunzipSync) });
+  const { gunzipSync } = zlib;
+  // Without the stream that Node's own makes for each call.
+  const gzip = atOnce((bytes, options) => Buffer.from(Bun.gzipSync(new Uint8Array(bytes), options)));
+  Object.assign(zlib, { gzip, gunzip: atOnce(gunzipSync) });
 };
 
 compressAtOnce();

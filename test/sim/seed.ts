@@ -13,8 +13,9 @@ import type { Sabotage } from './ports.ts';
 import type { SimPostgres } from './postgres.ts';
 import { createRandom } from './random.ts';
 import { drawScenario, type Point } from './scenario.ts';
+import { createSharedFiles } from './shared-files.ts';
 import type { Sim } from './sim.ts';
-import { createWorld } from './virtual-time.ts';
+import { createWorld, type World } from './virtual-time.ts';
 
 /** Something is asked to go wrong this often, milliseconds of simulated time. */
 const STIR_MS = 100;
@@ -47,11 +48,24 @@ export type SeedResult = {
   readonly simulatedMs: number;
 };
 
+/** Looks at all that is waited for with one event, where a poll of each would be an event of each. */
+const createWatch = (world: World) => {
+  const waiting = new Map<() => boolean, () => void>();
+  const run = async () => {
+    for (;;) {
+      await world.sleep(STIR_MS);
+      for (const [isSo, resolve] of waiting) if (isSo() && waiting.delete(isSo)) resolve();
+    }
+  };
+  return { run, until: (isSo: () => boolean) => new Promise<void>((resolve) => void waiting.set(isSo, resolve)) };
+};
+
 /** The processes of a seed, each replaced when it has died. */
 const createCrew = (sim: Sim, roles: readonly (readonly [Role, number])[]) => {
   const { world, random, network, scenario } = sim;
   const checkCommit = createCheckCommit(sim.objects, sim.postgres, world.outside, sim.fail);
   const members: Member[] = [];
+  const watch = createWatch(world);
   const start = async (role: Role, index: number) => {
     const member = await startMember(sim, role, index, checkCommit);
     members.push(member);
@@ -70,7 +84,7 @@ const createCrew = (sim: Sim, roles: readonly (readonly [Role, number])[]) => {
         continue;
       }
       const isGone = () => member.process.state === 'dead' || (role !== 'edge' && member.process.state === 'paused');
-      while (!isGone()) await world.sleep(STIR_MS);
+      await watch.until(isGone);
       await world.sleep(random.int(1, RESTART_MS));
     }
   };
@@ -103,6 +117,7 @@ const createCrew = (sim: Sim, roles: readonly (readonly [Role, number])[]) => {
   return {
     members,
     start: () => {
+      void watch.run();
       for (const [role, index] of roles) void keep(role, index);
     },
     stir,
@@ -186,6 +201,7 @@ export const runSeed = async (
   for (let edge = 0; edge < scenario.edges; edge++) mkdirSync(spoolDir(edge));
   const problems: string[] = [];
   const objects: Objects = new Map();
+  const files = createSharedFiles();
   let incarnations = 0;
   await postgres?.reset();
   const pinStores = postgres === null ? [] : openPinStores(dir, scenario.pinStores);
@@ -203,8 +219,8 @@ export const runSeed = async (
   };
   try {
     return await world.run(async () => {
-      const observer = await openSimLog({ world, dir, scenario });
-      const deadLetters = await openSimLog({ world, dir, scenario }, `${TOPIC}.dlq`);
+      const observer = await openSimLog({ world, dir, scenario, files });
+      const deadLetters = await openSimLog({ world, dir, scenario, files }, `${TOPIC}.dlq`);
       const sim: Sim = {
         scenario,
         world,
@@ -213,6 +229,7 @@ export const runSeed = async (
         trace,
         sabotage,
         dir,
+        files,
         spoolDir,
         objects,
         pinStores,
@@ -239,6 +256,7 @@ export const runSeed = async (
     };
   } finally {
     for (const store of pinStores) await store.close();
+    files.close();
     rmSync(dir, { recursive: true, force: true });
   }
 };

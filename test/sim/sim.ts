@@ -6,6 +6,7 @@ import type { Sabotage } from './ports.ts';
 import type { SimPostgres } from './postgres.ts';
 import type { Random } from './random.ts';
 import type { Scenario } from './scenario.ts';
+import type { SharedFiles } from './shared-files.ts';
 import type { World } from './virtual-time.ts';
 
 /** A pin the edge has promised to keep. */
@@ -26,6 +27,7 @@ export type Sim = {
   readonly trace: Trace;
   readonly sabotage: Sabotage | null;
   readonly dir: string;
+  readonly files: SharedFiles;
   readonly spoolDir: (edge: number) => string;
   readonly objects: Objects;
   readonly pinStores: readonly PinStore[];
