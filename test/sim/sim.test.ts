@@ -39,7 +39,7 @@ const withDatabase = async <T>(work: (args: readonly string[]) => Promise<T>): P
 const SHARE_S = 60;
 /** Seeds do not depend on each other: two processes use two cores. */
 const FIRST_SEEDS = [1, 1_000_001];
-const LONG_MS = 300_000;
+const LONG_MS = 600_000;
 /** Far above what each mistake took when it was measured, see test/sim/README.md. */
 const SEEDS_TO_FIND = 1000;
 
@@ -47,7 +47,7 @@ describe('the simulator', () => {
   test.concurrent.each(FIRST_SEEDS)(
     'edge, spool, log and archive: a thousand seeds of faults from %d on, and nothing lost or twice',
     async (from) => {
-      const limits = ['--seeds', '10000', '--from', String(from), '--seconds', String(SHARE_S), '--at-least', '500'];
+      const limits = ['--seeds', '10000', '--from', String(from), '--seconds', String(SHARE_S), '--at-least', '1000'];
       const { code, said } = await simulate(...limits);
       expect(said).toContain(' seeds in ');
       expect(code, said).toBe(0);
