@@ -179,7 +179,7 @@ export const SETTINGS = {
   S3_ENDPOINT: setting(
     url('http:', 'https:'),
     null,
-    'URL of an S3 server other than AWS. Path-style addressing is used with it.',
+    'URL of an S3 server other than AWS. Path-style addressing is used with it. One that does not honour `If-None-Match: *` is found out, and `doctor` says so: then there may be one archive worker in all.',
   ),
   S3_PREFIX: setting(
     z.string().regex(/^([A-Za-z0-9=_.-]+\/)*$/, { error: 'should be empty or folders that each end in /' }),
@@ -317,7 +317,11 @@ export const SETTINGS = {
     'Batch runs and their steps leave the ledger after so many days; the newest 100 stay.',
   ),
 
-  WORKERS_ARCHIVE: setting(int(0, 64), '1', 'Archive worker threads in this process; 0 runs them elsewhere.'),
+  WORKERS_ARCHIVE: setting(
+    int(0, 64),
+    '1',
+    'Archive worker threads in this process; 0 runs them elsewhere. On an S3 server without If-None-Match there may be one in all.',
+  ),
   WORKERS_CLEAN: setting(
     int(0, 1),
     '1',

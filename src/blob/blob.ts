@@ -36,6 +36,10 @@ export type BlobSupports = {
   readonly conditionalPut: boolean;
 };
 
+/** What somebody who runs the archive on a store without `conditionalPut` must know. */
+export const ONE_ARCHIVE_WORKER =
+  'this server does not honour If-None-Match: run one archive worker in all (WORKERS_ARCHIVE=1, in one process), as of two the later write of an object would replace the earlier';
+
 export type BlobStore = {
   readonly kind: 'fs' | 's3';
   /** For people: where it is, without secrets. */

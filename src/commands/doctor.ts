@@ -1,3 +1,4 @@
+import { ONE_ARCHIVE_WORKER } from '../blob/blob.ts';
 import { openBlobStore } from '../blob/open.ts';
 import { openPinStores } from '../db/pin-store/open.ts';
 import type { PinStore } from '../db/pin-store/pin-store.ts';
@@ -34,7 +35,8 @@ const checkArchive = async ({ config }: CommandContext): Promise<string> => {
   const store = await openBlobStore(config);
   try {
     await store.check();
-    return `${store.kind}: ${store.location}`;
+    const limit = store.supports.conditionalPut ? '' : `; ${ONE_ARCHIVE_WORKER}`;
+    return `${store.kind}: ${store.location}${limit}`;
   } finally {
     await store.close();
   }

@@ -1,4 +1,4 @@
-import type { BlobStore } from '../blob/blob.ts';
+import { type BlobStore, ONE_ARCHIVE_WORKER } from '../blob/blob.ts';
 import type { Clock } from '../clock.ts';
 import { isPinflowError, messageOf, PinflowError } from '../errors.ts';
 import type { Consumer, ConsumerHandler, PartitionState, PinLog } from '../log/log.ts';
@@ -176,6 +176,7 @@ const runSession = async (deps: SessionDeps): Promise<void> => {
   check.catch(() => {});
   await Promise.race([check, aborted(stop)]);
   if (stop.aborted) return;
+  if (!store.supports.conditionalPut) logger.warn({ store: store.location }, ONE_ARCHIVE_WORKER);
   const held: Held = new Map();
   const failure = Promise.withResolvers<never>();
   const handler = createHandler(
