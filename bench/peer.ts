@@ -104,11 +104,15 @@ export const postgresConfig = (brokers: readonly string[], topic: string, dsn: s
 export const PEER_TABLE = `create table peer_pins(unique_id uuid primary key, category text, title text, description text, follower_count bigint,
   tag_list text[], is_image_or_video text, image_src text, downloaded int, save_location text, index_no int, is_error boolean)`;
 
-/** Log → S3, gzip, 10,000 pins an object. */
+/**
+ * Log → S3, gzip, 10,000 pins an object.
+ * @param level of gzip; -1 is its default, the compression library's own choice
+ */
 export const s3Config = (
   brokers: readonly string[],
   topic: string,
   s3: Readonly<Record<string, string | undefined>>,
+  level = -1,
 ) => ({
   input: kafkaInput(brokers, topic, { checkpoint_limit: 100_000 }),
   output: {
@@ -123,7 +127,7 @@ export const s3Config = (
       batching: {
         count: 10_000,
         period: '2s',
-        processors: [{ archive: { format: 'lines' } }, { compress: { algorithm: 'gzip' } }],
+        processors: [{ archive: { format: 'lines' } }, { compress: { algorithm: 'gzip', level } }],
       },
     },
   },

@@ -1,43 +1,31 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { Client } from 'cassandra-driver';
 import { archivePartitions, listManifest } from '../src/blob/archive.ts';
 import { readArchiveObject } from '../src/blob/archive-object.ts';
 import { openBlobStore } from '../src/blob/open.ts';
 import { readConfig } from '../src/config.ts';
-import { generatePins } from '../src/emulator/generate.ts';
-import { openLog } from '../src/log/open.ts';
-import { createLogger } from '../src/logger.ts';
 import { cleanPin } from '../src/pin/clean.ts';
 import { decodeRecord } from '../src/pin/decode.ts';
 import { eventually, runCommand, startWorkers } from '../test/e2e/program.ts';
 import { freshBucket, freshDatabase, freshKeyspace, freshName } from '../test/servers/fresh.ts';
-import { bucketClient } from '../test/servers/s3.ts';
-import { testServer } from '../test/servers/servers.ts';
-import { hasPeer, s3Config, startPeer } from './peer.ts';
+import { fillLog, serverSettings } from './topic.ts';
 
 /**
- * Claims, on real servers: log → S3 gzip at four times Redpanda Connect's pins a second; archive → Cassandra, cleaned, as fast as the driver in a bare loop of small batches. Each time is from the start of a
- * process to the last pin's arrival.
+ * Claim, on real servers: archive → Cassandra, cleaned, as fast as the driver in a bare loop of small batches. The time is from the
+ * start of a process to the last pin's arrival.
  */
 const PINS = 200_000;
-const LOAD_PINS = 5000;
 const GIVE_UP_MS = 300_000;
 const BARE_BATCH = 30;
 const BARE_IN_FLIGHT = 32;
 
-const server = async (name: Parameters<typeof testServer>[0]) => {
-  const found = await testServer(name);
-  if ('skip' in found) throw new Error(found.skip);
-  return found.settings as Record<string, string>;
-};
 const [kafka, cassandra, s3, postgres] = [
-  await server('kafka'),
-  await server('cassandra'),
-  await server('s3'),
-  await server('postgres'),
+  await serverSettings('kafka'),
+  await serverSettings('cassandra'),
+  await serverSettings('s3'),
+  await serverSettings('postgres'),
 ];
 const database = await freshDatabase(postgres);
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
@@ -53,30 +41,6 @@ const env: Record<string, string> = {
   ARCHIVE_MAX_SECONDS: '2',
 };
 const config = readConfig(env);
-const brokers = config.KAFKA_BROKERS as string[];
-
-const load = async () => {
-  const log = await openLog(config, { logger: createLogger('warn', 'bench') });
-  const [pins, encoder] = [generatePins({ seed: 5 }), new TextEncoder()];
-  for (let done = 0; done < PINS; done += LOAD_PINS) {
-    const batch = Array.from({ length: LOAD_PINS }, () => pins.next().value);
-    await log.append(batch.map((pin) => ({ key: pin.unique_id, value: encoder.encode(JSON.stringify(pin)) })));
-  }
-  await log.close();
-};
-
-/** Pins a second until `arrived` says so. */
-const timed = async (
-  start: () => { stop: () => Promise<unknown> } | Promise<{ stop: () => Promise<unknown> }>,
-  arrived: () => Promise<number>,
-) => {
-  const at = performance.now();
-  const process = await start();
-  await eventually('all pins arrived', GIVE_UP_MS, async () => ((await arrived()) >= PINS ? true : null));
-  const rate = PINS / ((performance.now() - at) / 1000);
-  await process.stop();
-  return rate;
-};
 
 const archived = async () => {
   const store = await openBlobStore(config);
@@ -85,13 +49,6 @@ const archived = async () => {
     for await (const entry of listManifest(store, partition)) pins += entry.pins;
   await store.close();
   return pins;
-};
-
-const peerObjects = async () => {
-  const client = bucketClient(env);
-  const page = await client.send(new ListObjectsV2Command({ Bucket: env.S3_BUCKET, Prefix: 'peer/' }));
-  client.destroy();
-  return (page.KeyCount ?? 0) * 10_000;
 };
 
 /** The same archive, decoded and cleaned, by the driver alone in small batches. */
@@ -155,9 +112,6 @@ const bareCassandra = async () => {
   return rate;
 };
 
-const work = (extra: Readonly<Record<string, string>>) => () =>
-  startWorkers({ ...env, WORKERS_ARCHIVE: '0', WORKERS_CLEAN: '0', WORKERS_STREAM: '0', ...extra });
-
 const figure = (n: number) => Math.round(n).toLocaleString('en');
 const report = (what: string, ours: number, others: readonly (readonly [string, number])[]) => {
   console.log(`${what}: pinflow ${figure(ours)} pins/s`);
@@ -165,12 +119,10 @@ const report = (what: string, ours: number, others: readonly (readonly [string, 
 };
 
 try {
-  await load();
-  const archive = await timed(work({ WORKERS_ARCHIVE: '1' }), archived);
-  const peerArchive = hasPeer
-    ? await timed(() => startPeer(s3Config(brokers, env.PIN_TOPIC as string, env)), peerObjects)
-    : null;
-  report('log → S3, gzip', archive, peerArchive === null ? [] : [['Redpanda Connect', peerArchive]]);
+  await fillLog(config, PINS);
+  const archiver = startWorkers({ ...env, WORKERS_CLEAN: '0', WORKERS_STREAM: '0' });
+  await eventually('all pins archived', GIVE_UP_MS, async () => ((await archived()) >= PINS ? true : null));
+  await archiver.stop();
 
   await runCommand(env, ['migrate']);
   const at = performance.now();

@@ -1,15 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import postgresJs from 'postgres';
 import { readConfig } from '../src/config.ts';
-import { generatePins } from '../src/emulator/generate.ts';
-import { openLog } from '../src/log/open.ts';
-import { createLogger } from '../src/logger.ts';
 import { startWorkers } from '../test/e2e/program.ts';
 import { freshDatabase, freshName } from '../test/servers/fresh.ts';
-import { testServer } from '../test/servers/servers.ts';
 import { hasPeer, PEER_TABLE, postgresConfig, startPeer } from './peer.ts';
+import { cpuOf, memoryOf } from './process.ts';
+import { fillLog, serverSettings } from './topic.ts';
 
 /**
  * Aim, on a real Kafka and a real PostgreSQL: log → Postgres, cleaned, at three times Redpanda Connect's rows a second and at half
@@ -17,19 +15,13 @@ import { hasPeer, PEER_TABLE, postgresConfig, startPeer } from './peer.ts';
  * last; how long each took from its start to its first row is printed apart.
  */
 const PINS = Number(process.argv[2] ?? 1_000_000);
-const LOAD_PINS = 5000;
 const POLL_MS = 50;
 /** A table that has not grown for so long may have all its rows: they are counted. */
 const QUIET_MS = 5000;
 const GIVE_UP_MS = 600_000;
 const MIB = 1024 * 1024;
 
-const server = async (name: 'kafka' | 'postgres') => {
-  const found = await testServer(name);
-  if ('skip' in found) throw new Error(found.skip);
-  return found.settings as Record<string, string>;
-};
-const [kafka, postgres] = [await server('kafka'), await server('postgres')];
+const [kafka, postgres] = [await serverSettings('kafka'), await serverSettings('postgres')];
 const database = await freshDatabase(postgres);
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
 const env: Record<string, string> = {
@@ -45,16 +37,6 @@ const env: Record<string, string> = {
 };
 const config = readConfig(env);
 const sql = postgresJs(database.url, { max: 1, onnotice: () => {} });
-
-const load = async () => {
-  const log = await openLog(config, { logger: createLogger('warn', 'bench') });
-  const [pins, encoder] = [generatePins({ seed: 5 }), new TextEncoder()];
-  for (let done = 0; done < PINS; done += LOAD_PINS) {
-    const batch = Array.from({ length: Math.min(LOAD_PINS, PINS - done) }, () => pins.next().value);
-    await log.append(batch.map((pin) => ({ key: pin.unique_id, value: encoder.encode(JSON.stringify(pin)) })));
-  }
-  await log.close();
-};
 
 /** Of the table itself, without indexes: grows with its rows, and asking costs nothing, unlike a count. */
 const bytesOf = async (table: string) =>
@@ -83,21 +65,6 @@ const watchGrowth = async (table: string, each: (bytes: number) => void = () => 
   }
   const share = (last.bytes - first.bytes) / last.bytes;
   return { firstMs: first.at - began, rowsPerSecond: (PINS * share * 1000) / (last.at - first.at) };
-};
-
-const TICKS_PER_SECOND = 100;
-
-/** CPU time a process has used so far, all its threads, microseconds. On a busy machine it says more than the clock. */
-const cpuOf = (pid: number) => {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return ((Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND) * 1e6;
-};
-
-/** Resident memory of a process now, and the most it ever had, bytes. */
-const memoryOf = (pid: number) => {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]);
-  return { now: kib('VmRSS') * 1024, peak: kib('VmHWM') * 1024 };
 };
 
 const ours = async () => {
@@ -151,7 +118,7 @@ const line = (name: string, { firstMs, rowsPerSecond, cpu }: Growth & { readonly
   );
 
 try {
-  await load();
+  await fillLog(config, PINS);
   const stream = await ours();
   line(`log → Postgres, cleaned, ${figure(PINS)} pins: pinflow`, stream);
   const mib = (bytes: number) => `${figure(bytes / MIB)} MiB`;

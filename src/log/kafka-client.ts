@@ -7,6 +7,7 @@ import { messageOf, PinflowError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { registerCodecs } from './kafka-codecs.ts';
 import { explainKafka } from './kafka-errors.ts';
+import { fetchBatches } from './kafka-fetch.ts';
 
 /** A broker in another region answers in well under this; one that is gone should not hold the edge up. Milliseconds. */
 const CONNECT_TIMEOUT_MS = 3000;
@@ -91,6 +92,7 @@ export const createKafkaClient = (config: Config, topic: string, logger: Logger)
   const brokers = config.KAFKA_BROKERS ?? [];
   if (brokers.length === 0) throw new PinflowError('config', 'KAFKA_BROKERS is not set: name at least one host:port.');
   registerCodecs();
+  fetchBatches();
   const kafka = new Kafka({
     clientId: config.KAFKA_CLIENT_ID,
     brokers: [...brokers],

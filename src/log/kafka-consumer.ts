@@ -2,10 +2,10 @@ import type { EachBatchPayload, Consumer as KafkaJsConsumer } from 'kafkajs';
 import type { PinflowError } from '../errors.ts';
 import { atMost, sleep } from '../retry.ts';
 import type { KafkaClient } from './kafka-client.ts';
+import { type Fetched, firstOffsetOf, recordsOf } from './kafka-fetch.ts';
 import { createMembership, type Membership } from './kafka-membership.ts';
 import type { Pursuit } from './kafka-pursuit.ts';
 import type { KafkaReader } from './kafka-reader.ts';
-import { toLogRecord } from './kafka-records.ts';
 import type { TopicFacts } from './kafka-topic.ts';
 import type { ConsumeOptions, Consumer, LogRecord } from './log.ts';
 
@@ -49,19 +49,43 @@ type Session = {
   readonly end: (end: End) => void;
 };
 
-/** Runs of records within both limits; a single larger record is a run of its own. */
-function* slices(records: readonly LogRecord[], maxRecords: number, maxBytes: number): Generator<readonly LogRecord[]> {
-  for (let from = 0; from < records.length; ) {
-    let bytes = 0;
-    let to = from;
-    for (; to < records.length && to - from < maxRecords; to++) {
-      bytes += records[to]?.value.length ?? 0;
-      if (to > from && bytes > maxBytes) break;
+/**
+ * The records of a fetch from an offset on, in runs within both limits; a single larger record is a run of its own. Batches are
+ * decompressed as they are come to, so that only the records of a run are in memory.
+ */
+async function* runsOf(
+  partition: number,
+  fetched: readonly Fetched[],
+  fromOffset: number,
+  { maxRecords, maxBytes }: ConsumeOptions,
+): AsyncGenerator<readonly LogRecord[]> {
+  let run: LogRecord[] = [];
+  let bytes = 0;
+  for (const batch of fetched) {
+    for (const record of await recordsOf(partition, batch)) {
+      if (record.offset < fromOffset) continue;
+      const size = record.value.length;
+      if (run.length > 0 && (run.length >= maxRecords || bytes + size > maxBytes)) {
+        yield run;
+        run = [];
+        bytes = 0;
+      }
+      run.push(record);
+      bytes += size;
     }
-    yield records.slice(from, to);
-    from = to;
   }
+  if (run.length > 0) yield run;
 }
+
+/** What kafkajs has of a fetch, and does not say in its types. */
+type KafkaJsBatch = {
+  /** What was asked for: a batch may come whole, from before it on. */
+  readonly fetchedOffset: string;
+  /** All that came: where the records of aborted transactions and the broker's own stood is no gap. */
+  readonly rawMessages: readonly Fetched[];
+  /** What is for us. */
+  readonly messages: readonly Fetched[];
+};
 
 const fetchOptions = ({ group }: ConsumeOptions) => ({
   groupId: group,
@@ -75,24 +99,26 @@ const fetchOptions = ({ group }: ConsumeOptions) => ({
   retry: { retries: 5, initialRetryTime: 100, maxRetryTime: 1000, restartOnFailure: async () => false },
 });
 
-/** Hands a fetched batch to the handler, slice by slice, for as long as it is still wanted. */
+/** Hands what was fetched to the handler, run by run, for as long as it is still wanted. */
 const createDelivery = (membership: Membership, options: ConsumeOptions) => {
-  const { handler, maxRecords, maxBytes } = options;
+  const { handler } = options;
   return async ({ batch, resolveOffset, isStale }: EachBatchPayload): Promise<void> => {
     const { partition } = batch;
     const turn = await membership.takeTurn(partition);
     if (turn === null) return sleep(SKIP_MS);
     try {
       if (isStale()) return;
-      await membership.noteGap(partition, Number(batch.firstOffset() ?? 0));
-      const wanted = batch.messages.filter((message) => Number(message.offset) >= turn.position());
-      const records = wanted.map((message) => toLogRecord(partition, message));
+      const { fetchedOffset, rawMessages, messages } = batch as unknown as KafkaJsBatch;
+      const fetchedFrom = Number(fetchedOffset);
+      const [first] = rawMessages;
+      if (first !== undefined) await membership.noteGap(partition, Math.max(firstOffsetOf(first), fetchedFrom));
       const highWatermark = Number(batch.highWatermark);
-      for (const slice of slices(records, maxRecords, maxBytes)) {
+      const from = Math.max(turn.position(), fetchedFrom);
+      for await (const records of runsOf(partition, messages, from, options)) {
         if (!turn.isValid()) return;
-        const last = slice.at(-1)?.offset ?? 0;
+        const last = records.at(-1)?.offset ?? 0;
         turn.moveTo(last + 1);
-        await handler.batch({ partition, records: slice, highWatermark });
+        await handler.batch({ partition, records, highWatermark });
         if (!turn.isValid()) return;
         resolveOffset(String(last));
       }

@@ -1,9 +1,9 @@
-import type { Admin, Cluster, KafkaMessage } from 'kafkajs';
+import type { Admin, Cluster } from 'kafkajs';
 import type { Position } from '../pin/pin.ts';
 import { retry } from '../retry.ts';
 import { createCluster, createLink, type KafkaClient } from './kafka-client.ts';
 import { brokerErrorOf, isPassing } from './kafka-errors.ts';
-import { toLogRecord } from './kafka-records.ts';
+import { type Fetched, recordsOf } from './kafka-fetch.ts';
 import { ensureTopic, type TopicFacts } from './kafka-topic.ts';
 import type { LogRecord, PartitionState } from './log.ts';
 
@@ -24,12 +24,12 @@ type FetchAnswer = {
   readonly responses: readonly {
     readonly partitions: readonly {
       readonly highWatermark: string;
-      readonly messages: readonly (KafkaMessage & { readonly isControlRecord?: boolean })[];
+      readonly messages: readonly Fetched[];
     }[];
   }[];
 };
 
-type Fetched = { readonly messages: FetchAnswer['responses'][0]['partitions'][0]['messages']; readonly end: number };
+type Fetch = { readonly messages: readonly Fetched[]; readonly end: number };
 
 /** Everything that is asked of the broker outside appending and consuming. */
 export type KafkaReader = {
@@ -46,7 +46,7 @@ const fetchFrom = async (
   topic: string,
   { partition, offset }: Position,
   wanted: number,
-): Promise<Fetched | null> => {
+): Promise<Fetch | null> => {
   const maxBytes = Math.min(MAX_FETCH_BYTES, wanted * RECORD_BYTES);
   await cluster.addTargetTopic(topic);
   const [nodeId] = Object.keys(cluster.findLeaderForPartitions(topic, [partition]));
@@ -76,8 +76,11 @@ const readFrom = async (
     for (const message of fetched?.messages ?? []) {
       // A batch comes whole, from before the offset on; control records are the broker's own.
       if (Number(message.offset) < offset) continue;
+      if (!message.isControlRecord && records.length < limit) {
+        const wanted = (await recordsOf(from.partition, message)).filter((record) => record.offset >= offset);
+        records.push(...wanted.slice(0, limit - records.length));
+      }
       offset = Number(message.offset) + 1;
-      if (!message.isControlRecord && records.length < limit) records.push(toLogRecord(from.partition, message));
     }
     const isAtEnd = fetched === null || offset >= fetched.end || fetched.messages.length === 0;
     if (isAtEnd || records.length >= limit) return records;

@@ -1,4 +1,4 @@
-/** The internal classes of kafkajs 2.2.4 (pinned in package.json), which kafka-client.ts mends. */
+/** The internals of kafkajs 2.2.4 (pinned in package.json) that kafka-client.ts mends and kafka-fetch.ts reads faster. */
 declare module 'kafkajs/src/network/requestQueue' {
   class RequestQueue {
     readonly pending: readonly unknown[];
@@ -15,4 +15,9 @@ declare module 'kafkajs/src/protocol/encoder' {
     ensureAvailable(length: number): void;
   }
   export = Encoder;
+}
+
+declare module 'kafkajs/src/protocol/requests/fetch/v11/response' {
+  const response: { decode: (answer: Buffer) => Promise<unknown> };
+  export = response;
 }
