@@ -99,31 +99,18 @@ export const splitTags = (text: string | null): readonly string[] | null => {
   return tags.length === 0 ? null : tags;
 };
 
-type CleanedFields = Omit<CleanPin, 'isError' | 'errorFields'>;
-
 const cleanText = (field: PlaceholderField, text: string | null): string | null =>
   storableText(dropPlaceholder(field, text));
 
 /** JSON has a -0, which is equal to 0 and yet prints as another number. */
 const withoutMinusZero = (int32: number): number => int32 | 0;
 
-const cleanFields = (pin: StoredPin): CleanedFields => ({
-  uniqueId: pin.unique_id,
-  receivedAtMicros: pin.receivedAtMicros,
-  category: storableText(pin.category),
-  indexNo: withoutMinusZero(pin.index),
-  title: cleanText('title', pin.title),
-  description: cleanText('description', pin.description),
-  followerCount: parseFollowerCount(dropPlaceholder('follower_count', pin.follower_count)),
-  tagList: splitTags(cleanText('tag_list', pin.tag_list)),
-  isImageOrVideo: storableText(pin.is_image_or_video),
-  imageSrc: cleanText('image_src', pin.image_src),
-  downloaded: withoutMinusZero(pin.downloaded),
-  saveLocation: storableText(cleanSaveLocation(pin.save_location)),
-  posterName: cleanText('poster_name', pin.posterName ?? null),
-});
+/** Of most pins: shared, as a list of its own for each of them is memory to collect. */
+const NONE: readonly string[] = Object.freeze([]);
 
-const missingFields = (cleaned: CleanedFields): string[] => {
+type Checked = Omit<CleanPin, 'isError' | 'errorFields'>;
+
+const missingFields = (cleaned: Checked, posterIsMissed: boolean): readonly string[] => {
   const missing: string[] = [];
   if (cleaned.category === null) missing.push('category');
   if (cleaned.title === null) missing.push('title');
@@ -133,14 +120,32 @@ const missingFields = (cleaned: CleanedFields): string[] => {
   if (cleaned.isImageOrVideo === null) missing.push('is_image_or_video');
   if (cleaned.imageSrc === null) missing.push('image_src');
   if (cleaned.saveLocation === null) missing.push('save_location');
-  return missing;
+  if (posterIsMissed) missing.push('poster_name');
+  return missing.length === 0 ? NONE : missing;
 };
 
 /** The one cleaning of pinflow: pure, total, the same for the batch and the speed layer. */
 export const cleanPin = (pin: StoredPin): CleanPin => {
-  const cleaned = cleanFields(pin);
-  const errorFields = missingFields(cleaned);
+  // Filled in place: a second object for each pin would cost as much as a rule.
+  const cleaned = {
+    uniqueId: pin.unique_id,
+    receivedAtMicros: pin.receivedAtMicros,
+    category: storableText(pin.category),
+    indexNo: withoutMinusZero(pin.index),
+    title: cleanText('title', pin.title),
+    description: cleanText('description', pin.description),
+    followerCount: parseFollowerCount(dropPlaceholder('follower_count', pin.follower_count)),
+    tagList: splitTags(cleanText('tag_list', pin.tag_list)),
+    isImageOrVideo: storableText(pin.is_image_or_video),
+    imageSrc: cleanText('image_src', pin.image_src),
+    downloaded: withoutMinusZero(pin.downloaded),
+    saveLocation: storableText(cleanSaveLocation(pin.save_location)),
+    posterName: cleanText('poster_name', pin.posterName ?? null),
+    isError: false,
+    errorFields: NONE,
+  };
   // The poster's name is not one of the pin's 11 fields: it is missed only where the source has the field.
-  if (pin.posterName !== undefined && cleaned.posterName === null) errorFields.push('poster_name');
-  return { ...cleaned, isError: errorFields.length > 0, errorFields };
+  cleaned.errorFields = missingFields(cleaned, pin.posterName !== undefined && cleaned.posterName === null);
+  cleaned.isError = cleaned.errorFields !== NONE;
+  return cleaned;
 };

@@ -77,6 +77,17 @@ describe('parseMicros', () => {
   ];
   for (const text of refused) test(`refuses ${JSON.stringify(text)}`, () => expect(parseMicros(text)).toBeNull());
 
+  test('within the second read last: other digits are read, what is no digit is refused', () => {
+    const second = '2026-01-01T00:00:07.';
+    expect(parseMicros(`${second}000001Z`)).toBe(1_767_225_607_000_001);
+    expect(parseMicros(`${second}987654Z`)).toBe(1_767_225_607_987_654);
+    for (const wrong of ['00000aZ', '000001z', '0000 1Z', '00000-Z', '0000/1Z', '0000:1Z', '0000001']) {
+      expect(parseMicros(`${second}${wrong}`)).toBeNull();
+    }
+    expect(parseMicros('2255-06-05T23:47:34.740991Z')).toBe(Number.MAX_SAFE_INTEGER);
+    expect(parseMicros('2255-06-05T23:47:34.740992Z')).toBeNull();
+  });
+
   test('a wrong minute is refused again after a right one', () => {
     expect([
       parseMicros('2026-02-30T00:00:00Z'),

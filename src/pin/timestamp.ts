@@ -51,16 +51,38 @@ const parseMinute = (minute: string): number | null => {
   return millis;
 };
 
+/** The last second read in {@link formatMicros}'s own form: of another stamp in it only the six digits are left to read. */
+const lastSecond = { text: '1970-01-01T00:00:00.', micros: 0 };
+const CAPITAL_Z = 0x5a;
+
+/** A stamp in {@link formatMicros}'s own form and of the last second; null for any other. */
+const inLastSecond = (text: string): number | null => {
+  if (text.length !== STAMP_BYTES || !text.startsWith(lastSecond.text)) return null;
+  if (text.charCodeAt(STAMP_BYTES - 1) !== CAPITAL_Z) return null;
+  let micros = 0;
+  for (let i = lastSecond.text.length; i < STAMP_BYTES - 1; i++) {
+    const digit = text.charCodeAt(i) - ZERO;
+    if (digit < 0 || digit > 9) return null;
+    micros = micros * 10 + digit;
+  }
+  const sum = lastSecond.micros + micros;
+  return Number.isSafeInteger(sum) ? sum : null;
+};
+
+const parseStamp = (text: string): number | null => {
+  const match = STAMP.exec(text);
+  const millis = match === null ? null : parseMinute(match[1] as string);
+  if (match === null || millis === null) return null;
+  const second = millis * 1000 + Number(match[2]) * 1_000_000;
+  const micros = second + Number((match[3] ?? '').padEnd(6, '0').slice(0, 6));
+  if (!Number.isSafeInteger(micros)) return null;
+  if (text.length === STAMP_BYTES) Object.assign(lastSecond, { text: text.slice(0, 20), micros: second });
+  return micros;
+};
+
 /**
  * The inverse of {@link formatMicros}. Digits past the microsecond are cut.
  * @returns null for anything that is not such a stamp, and for one too far off for exact microseconds (after 2255)
  */
-export const parseMicros = (text: unknown): number | null => {
-  if (typeof text !== 'string') return null;
-  const match = STAMP.exec(text);
-  const millis = match === null ? null : parseMinute(match[1] as string);
-  if (match === null || millis === null) return null;
-  const fraction = (match[3] ?? '').padEnd(6, '0').slice(0, 6);
-  const micros = millis * 1000 + Number(match[2]) * 1_000_000 + Number(fraction);
-  return Number.isSafeInteger(micros) ? micros : null;
-};
+export const parseMicros = (text: unknown): number | null =>
+  typeof text === 'string' ? (inLastSecond(text) ?? parseStamp(text)) : null;
