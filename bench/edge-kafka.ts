@@ -5,7 +5,7 @@ import { eventually, startProgram } from '../test/e2e/program.ts';
 import { freshName } from '../test/servers/fresh.ts';
 import { testServer } from '../test/servers/servers.ts';
 import { type Load, loadBulk, loadSingles, makeBodies, median } from './load.ts';
-import { bulkConfig, singleConfig, startPeer } from './peer.ts';
+import { bulkConfig, hasPeer, singleConfig, startPeer } from './peer.ts';
 
 /**
  * Claim: with a real Kafka, acked by all in-sync replicas, the edge takes at least twice Redpanda Connect's pins a second at 256 connections with a
@@ -19,6 +19,7 @@ const BULK_PINS = 1000;
 const BODIES = 16;
 const [SINGLE_PORT, BULK_PORT] = [18_096, 18_095];
 
+if (!hasPeer) throw new Error('RPCONNECT should be the path of redpanda-connect: see bench/README.md');
 const kafka = await testServer('kafka');
 if ('skip' in kafka) throw new Error(kafka.skip);
 const brokers = (kafka.settings.KAFKA_BROKERS as string).split(',');
