@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { eventually, startProgram } from '../test/e2e/program.ts';
 import { freshName } from '../test/servers/fresh.ts';
-import { testServer } from '../test/servers/servers.ts';
 import { type Load, loadBulk, loadSingles, makeBodies, median } from './load.ts';
-import { bulkConfig, hasPeer, singleConfig, startPeer } from './peer.ts';
+import { bulkConfig, requirePeer, singleConfig, startPeer } from './peer.ts';
+import { serverSettings } from './topic.ts';
 
 /**
  * Claim: with a real Kafka, acked by all in-sync replicas, the edge takes at least twice Redpanda Connect's pins a second at 256 connections with a
@@ -19,10 +19,8 @@ const BULK_PINS = 1000;
 const BODIES = 16;
 const [SINGLE_PORT, BULK_PORT] = [18_096, 18_095];
 
-if (!hasPeer) throw new Error('RPCONNECT should be the path of redpanda-connect: see bench/README.md');
-const kafka = await testServer('kafka');
-if ('skip' in kafka) throw new Error(kafka.skip);
-const brokers = (kafka.settings.KAFKA_BROKERS as string).split(',');
+requirePeer();
+const brokers = ((await serverSettings('kafka')).KAFKA_BROKERS as string).split(',');
 const topic = freshName('bench');
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
 const bodies = makeBodies(BODIES, BULK_PINS);

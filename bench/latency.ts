@@ -5,8 +5,8 @@ import postgresJs from 'postgres';
 import { generatePins } from '../src/emulator/generate.ts';
 import { startProgram } from '../test/e2e/program.ts';
 import { freshDatabase, freshName } from '../test/servers/fresh.ts';
-import { testServer } from '../test/servers/servers.ts';
 import { hasPeer, PEER_TABLE, postgresConfig, startPeer } from './peer.ts';
+import { serverSettings } from './topic.ts';
 
 /**
  * Claim, on a real Kafka and a real PostgreSQL: at 2,000 single POSTs a second the time from a POST to its cleaned row being visible
@@ -23,12 +23,7 @@ const LOOK_MS = 5;
 const GIVE_UP_MS = 30_000;
 const START_MS = 30_000;
 
-const server = async (name: 'kafka' | 'postgres') => {
-  const found = await testServer(name);
-  if ('skip' in found) throw new Error(found.skip);
-  return found.settings as Record<string, string>;
-};
-const [kafka, postgres] = [await server('kafka'), await server('postgres')];
+const [kafka, postgres] = [await serverSettings('kafka'), await serverSettings('postgres')];
 const database = await freshDatabase(postgres);
 const sql = postgresJs(database.url, { max: 1, onnotice: () => {} });
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));

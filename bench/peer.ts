@@ -9,12 +9,17 @@ export type Peer = { readonly pid: number; readonly stop: () => Promise<void> };
 
 export const hasPeer = binary !== undefined;
 
+/** The path of its binary. @throws Error when it is not set, which a bench that cannot do without asks before it starts anything */
+export const requirePeer = (): string => {
+  if (binary === undefined) throw new Error('RPCONNECT should be the path of redpanda-connect: see bench/README.md');
+  return binary;
+};
+
 /** Starts it with a configuration. Resolves at once: the benches wait for what it should do. */
 export const startPeer = (config: object): Peer => {
-  if (binary === undefined) throw new Error('RPCONNECT should be the path of redpanda-connect: see bench/README.md');
   const file = join(mkdtempSync(join(tmpdir(), 'pinflow-peer-')), 'config.json');
   writeFileSync(file, JSON.stringify({ http: { enabled: false }, logger: { level: 'ERROR' }, ...config }));
-  const child = Bun.spawn([binary, 'run', file], { stdout: 'inherit', stderr: 'inherit' });
+  const child = Bun.spawn([requirePeer(), 'run', file], { stdout: 'inherit', stderr: 'inherit' });
   return {
     pid: child.pid,
     stop: async () => {

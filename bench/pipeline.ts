@@ -1,9 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../src/config.ts';
 import { generatePins } from '../src/emulator/generate.ts';
 import { eventually, type Running, startProgram } from '../test/e2e/program.ts';
+import { memoryOf } from './process.ts';
 
 /**
  * Claims, on the embedded parts: the edge answers within a second of the start on an existing DATA_DIR; 100,000 pins go from POST to log,
@@ -23,10 +24,7 @@ const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
 // A batch run each second, so that the figure is the pipeline's and not the cron's.
 const env = { ...AS_DEV, DATA_DIR: dir, CLEAN_CRON: '* * * * * *', ARCHIVE_MAX_SECONDS: '2' };
 
-const rssMb = (pid: number): number => {
-  const [, kib] = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
-  return Number(kib) / 1024;
-};
+const rssMb = (pid: number): number => memoryOf(pid).now / 1024 ** 2;
 
 const post = async (program: Running, bodies: readonly string[]) => {
   let next = 0;

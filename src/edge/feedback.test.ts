@@ -1,14 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { postgresEngines } from '../../test/fixtures/postgres.ts';
 import { systemClock } from '../clock.ts';
-import { type Database, openPostgres } from '../db/postgres/open.ts';
+import type { Database } from '../db/postgres/open.ts';
 import { createSpeedWriter } from '../db/postgres/speed-commit.ts';
 import { streamOffsets } from '../db/postgres/speed-view.ts';
 import { PinflowError } from '../errors.ts';
-import { createLogger } from '../logger.ts';
 import { type Harness, openHarness, somePin } from './fixture.ts';
 
-const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
 
 /** Milliseconds; a busy machine may be slow, a wrong program waits for ever. */
@@ -52,13 +50,11 @@ const listen = (response: Response) => {
 
 for (const engine of await postgresEngines()) {
   describe.skipIf(!engine.available)(`GET /feedback over ${engine.name}`, () => {
-    let server: { url: string; stop: () => Promise<void> };
     let database: Database;
     let harness: Harness;
     const leaving: (() => unknown)[] = [];
     beforeAll(async () => {
-      server = await engine.start();
-      database = openPostgres({ url: server.url, logger, applicationName: 'test' });
+      database = await engine.open();
       const handled = () => streamOffsets(database, 'pins');
       harness = await openHarness({
         deps: { feedback: { handled, read: (from, limit) => harness.log.read(from, Math.min(limit, 99)) } },
@@ -70,7 +66,6 @@ for (const engine of await postgresEngines()) {
     afterAll(async () => {
       await harness.close();
       await database.close();
-      await server.stop();
     }, SET_UP_MS);
 
     const post = async (over: Readonly<Record<string, unknown>> = {}) => {

@@ -148,9 +148,12 @@ const createStreams = (deps: Deps) => {
   const tellAll = async (handled: ReadonlyMap<number, number>) => {
     if (telling) return;
     telling = true;
-    const pageOf = createPages(deps, handled);
-    for (const stream of [...streams]) if (streams.has(stream)) await tellOne(stream, handled, pageOf);
-    telling = false;
+    try {
+      const pageOf = createPages(deps, handled);
+      for (const stream of [...streams]) if (streams.has(stream)) await tellOne(stream, handled, pageOf);
+    } finally {
+      telling = false;
+    }
   };
   return {
     size: () => streams.size,

@@ -2,20 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { decodeRecords, isControl, isTransactional, type RecordBatch, readBatches } from './kafka-decoding.ts';
 import { encodeRecords } from './kafka-encoding.ts';
-
-const text = fc.oneof(
-  fc.uuid(),
-  fc.string({ unit: 'binary' }).map((s) => s.toWellFormed()),
-);
-const record = fc.record({
-  key: text,
-  value: fc.oneof(fc.uint8Array(), fc.uint8Array({ minLength: 8190, maxLength: 8200 })),
-  headers: fc.dictionary(
-    text.filter((name) => name !== '__proto__'),
-    text,
-    { maxKeys: 3 },
-  ),
-});
+import { anyRecord } from './record.fixture.ts';
 
 const HEADER_BYTES = 61;
 /** What the `length` of a batch does not count: its offset and itself. */
@@ -49,14 +36,14 @@ const only = (batches: readonly RecordBatch[] | null): RecordBatch => {
 describe('batches of Kafka’s message format', () => {
   test('property: what is encoded is decoded, with the offsets and the time of its batch', () => {
     fc.assert(
-      fc.property(fc.array(record, { minLength: 1, maxLength: 150 }), fc.nat({ max: 2 ** 48 }), (records, first) => {
+      fc.property(fc.array(anyRecord, { minLength: 1, maxLength: 150 }), fc.nat({ max: 2 ** 48 }), (records, first) => {
         const batch = only(readBatches(batchOf(first, records.length, encodeRecords(records))));
         expect(batch.lastOffset).toBe(first + records.length - 1);
         const decoded = decodeRecords(3, batch, batch.body);
         expect(
           decoded.map(({ value, headers, ...rest }) => ({ ...rest, value: [...value], headers: { ...headers } })),
         ).toEqual(
-          records.map(({ key, value, headers }, i) => ({
+          records.map(({ key, value, headers = {} }, i) => ({
             partition: 3,
             offset: first + i,
             timestamp: 1000,

@@ -1,3 +1,4 @@
+import { NO_HEADERS, NOTHING } from './kafka-records.ts';
 import type { LogRecord } from './log.ts';
 
 /**
@@ -75,8 +76,6 @@ export const readBatches = (bytes: Buffer): readonly RecordBatch[] | null => {
   return batches;
 };
 
-const NOTHING = new Uint8Array(0);
-const NO_HEADERS: Readonly<Record<string, string>> = {};
 const VARINT_MORE = 0x80;
 const VARINT_DATA = 0x7f;
 const VARINT_DATA_BITS = 7;

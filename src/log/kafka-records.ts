@@ -1,8 +1,9 @@
 import type { IHeaders, KafkaMessage } from 'kafkajs';
 import type { LogRecord } from './log.ts';
 
-const NOTHING = new Uint8Array(0);
-const NO_HEADERS: Readonly<Record<string, string>> = {};
+/** Value of a tombstone, and the headers of a record that has none: shared by all. */
+export const NOTHING = new Uint8Array(0);
+export const NO_HEADERS: Readonly<Record<string, string>> = {};
 
 /** Of a header given several times, the last counts. */
 const textOf = (value: IHeaders[string]): string => String((Array.isArray(value) ? value.at(-1) : value) ?? '');

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
 import { sql } from 'drizzle-orm';
 import { postgresEngines } from '../../test/fixtures/postgres.ts';
-import { type Database, openPostgres } from '../db/postgres/open.ts';
+import type { Database } from '../db/postgres/open.ts';
 import { createSpeedWriter } from '../db/postgres/speed-commit.ts';
 import { speedPin } from '../db/postgres/speed-fixture.ts';
 import { createLogger } from '../logger.ts';
@@ -16,18 +16,13 @@ const logger = createLogger('silent', 'test');
 
 for (const engine of await postgresEngines()) {
   describe.skipIf(!engine.available)(`removal of old rows on ${engine.name}`, () => {
-    let server: { url: string; stop: () => Promise<void> };
     let database: Database;
     let metrics: ReturnType<typeof createMetrics>;
     let now: number;
     beforeAll(async () => {
-      server = await engine.start();
-      database = openPostgres({ url: server.url, logger, applicationName: 'test' });
+      database = await engine.open();
     }, SET_UP_MS);
-    afterAll(async () => {
-      await database.close();
-      await server.stop();
-    }, SET_UP_MS);
+    afterAll(() => database.close(), SET_UP_MS);
 
     /** A pin and a window of each of the ten days up to noon. */
     beforeEach(async () => {

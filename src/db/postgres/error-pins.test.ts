@@ -51,18 +51,13 @@ const expected = (keep: (pin: SpeedPin) => boolean = () => true): string[] =>
 
 for (const engine of await postgresEngines()) {
   describe.skipIf(!engine.available)(`pages of erroneous pins on ${engine.name}`, () => {
-    let server: { url: string; stop: () => Promise<void> };
     let database: Database;
     beforeAll(async () => {
-      server = await engine.start();
-      database = openPostgres({ url: server.url, logger, applicationName: 'test' });
+      database = await engine.open();
       const writer = createSpeedWriter(database);
       await writer.commit({ topic: 'pins', partition: 0, from: null, to: PINS }, writer.prepare(all));
     }, SET_UP_MS);
-    afterAll(async () => {
-      await database.close();
-      await server.stop();
-    }, SET_UP_MS);
+    afterAll(() => database.close(), SET_UP_MS);
 
     const ids = async (query: Partial<ErrorQuery>) =>
       (await errorPins(database, { limit: 100, ...query })).map((pin) => pin.uniqueId);

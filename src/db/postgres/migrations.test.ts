@@ -4,11 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'drizzle-orm';
 import { postgresEngines } from '../../../test/fixtures/postgres.ts';
-import { createLogger } from '../../logger.ts';
 import { errorPins } from './error-pins.ts';
 import { objectOf, recentRuns } from './ledger.ts';
 import { migratePostgres } from './migrate.ts';
-import { type Database, openPostgres } from './open.ts';
+import type { Database } from './open.ts';
 import { createSpeedWriter } from './speed-commit.ts';
 import { speedPin } from './speed-fixture.ts';
 import { getSpeedPin, recentErrors, streamOffsets } from './speed-view.ts';
@@ -16,7 +15,6 @@ import { getSpeedPin, recentErrors, streamOffsets } from './speed-view.ts';
 /** From every earlier version, with data in it, to this one. */
 const SET_UP_MS = 120_000;
 const FOLDER = join(import.meta.dir, '../../../migrations/postgres');
-const logger = createLogger('silent', 'test');
 
 type Journal = { readonly entries: readonly { readonly tag: string }[] };
 const journal: Journal = JSON.parse(await readFile(join(FOLDER, 'meta/_journal.json'), 'utf8'));
@@ -48,17 +46,14 @@ const GIVEN: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 
 for (const engine of await postgresEngines()) {
   describe.skipIf(!engine.available)(`data of every earlier version on ${engine.name}`, () => {
-    let server: { url: string; stop: () => Promise<void> };
     let database: Database;
     let dir: string;
     beforeAll(async () => {
-      server = await engine.start();
-      database = openPostgres({ url: server.url, logger, applicationName: 'test' });
+      database = await engine.open();
       dir = await mkdtemp(join(tmpdir(), 'pinflow-migrations-'));
     }, SET_UP_MS);
     afterAll(async () => {
       await database.close();
-      await server.stop();
       await rm(dir, { recursive: true, force: true });
     }, SET_UP_MS);
 

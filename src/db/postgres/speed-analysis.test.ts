@@ -1,11 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { postgresEngines } from '../../../test/fixtures/postgres.ts';
-import { createLogger } from '../../logger.ts';
-import { type Database, openPostgres } from './open.ts';
+import type { Database } from './open.ts';
 import { createSpeedWriter } from './speed-commit.ts';
 import { speedPin } from './speed-fixture.ts';
 
-const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
 const NOON = Date.UTC(2026, 0, 23, 12) * 1000;
 const MINUTE = 60_000_000;
@@ -18,11 +16,9 @@ const pinOf = (minute: number, category: string | null, followerCount: bigint | 
 
 for (const engine of await postgresEngines()) {
   describe.skipIf(!engine.available)(`views for analysis on ${engine.name}`, () => {
-    let server: { url: string; stop: () => Promise<void> };
     let database: Database;
     beforeAll(async () => {
-      server = await engine.start();
-      database = openPostgres({ url: server.url, logger, applicationName: 'test' });
+      database = await engine.open();
       const pins = [
         pinOf(0, 'art', 10n, []),
         pinOf(0.5, 'art', 20n, ['title']),
@@ -33,10 +29,7 @@ for (const engine of await postgresEngines()) {
       const writer = createSpeedWriter(database);
       await writer.commit({ topic: 'pins', partition: 0, from: null, to: 5 }, writer.prepare(pins));
     }, SET_UP_MS);
-    afterAll(async () => {
-      await database.close();
-      await server.stop();
-    }, SET_UP_MS);
+    afterAll(() => database.close(), SET_UP_MS);
 
     const rows = async (query: string) => [...(await database.sql.unsafe(query).values())];
 

@@ -1,13 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'bun:test';
 import { sql } from 'drizzle-orm';
 import { postgresEngines } from '../../../test/fixtures/postgres.ts';
-import { createLogger } from '../../logger.ts';
-import { type Database, openPostgres } from './open.ts';
+import type { Database } from './open.ts';
 import { createSpeedWriter } from './speed-commit.ts';
 import { speedPin } from './speed-fixture.ts';
 import { removedBefore, removeOlder } from './speed-removal.ts';
 
-const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
 const MINUTE = 60_000_000;
 const NOON = Date.UTC(2026, 0, 23, 12) * 1000;
@@ -17,17 +15,12 @@ const pinAt = (receivedAtMicros: number, offset: number) =>
 
 for (const engine of await postgresEngines()) {
   describe.skipIf(!engine.available)(`event time on ${engine.name}`, () => {
-    let server: { url: string; stop: () => Promise<void> };
     let database: Database;
     let next: number | null;
     beforeAll(async () => {
-      server = await engine.start();
-      database = openPostgres({ url: server.url, logger, applicationName: 'test' });
+      database = await engine.open();
     }, SET_UP_MS);
-    afterAll(async () => {
-      await database.close();
-      await server.stop();
-    }, SET_UP_MS);
+    afterAll(() => database.close(), SET_UP_MS);
     beforeEach(async () => {
       next = null;
       await database.db.execute(sql`truncate pins, pin_error_windows, stream_offsets, speed_removals`);

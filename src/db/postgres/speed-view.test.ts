@@ -3,16 +3,14 @@ import { sql } from 'drizzle-orm';
 import fc from 'fast-check';
 import { postgresEngines } from '../../../test/fixtures/postgres.ts';
 import { isPinflowError } from '../../errors.ts';
-import { createLogger } from '../../logger.ts';
 import { cleanPin } from '../../pin/clean.ts';
 import { decodeRecord } from '../../pin/decode.ts';
 import { isRowError } from './errors.ts';
-import { type Database, openPostgres } from './open.ts';
+import type { Database } from './open.ts';
 import type { SpeedPin } from './speed-batch.ts';
 import { createSpeedWriter, type Move } from './speed-commit.ts';
 import { getSpeedPin, recentErrors, speedVersions, streamOffsets } from './speed-view.ts';
 
-const logger = createLogger('silent', 'test');
 const SET_UP_MS = 60_000;
 const MINUTE = 60_000_000;
 const NOON = Date.UTC(2026, 10, 23, 12) * 1000;
@@ -50,17 +48,12 @@ const engines = await postgresEngines();
 
 for (const { engine, way, copyFromRows } of engines.flatMap((each) => WAYS.map((w) => ({ engine: each, ...w })))) {
   describe.skipIf(!engine.available)(`the speed view on ${engine.name}, ${way}`, () => {
-    let server: { url: string; stop: () => Promise<void> };
     let database: Database;
 
     beforeAll(async () => {
-      server = await engine.start();
-      database = openPostgres({ url: server.url, logger, applicationName: 'test' });
+      database = await engine.open();
     }, SET_UP_MS);
-    afterAll(async () => {
-      await database.close();
-      await server.stop();
-    }, SET_UP_MS);
+    afterAll(() => database.close(), SET_UP_MS);
     beforeEach(async () => {
       await database.db.execute(sql`truncate pins, pin_error_windows, stream_offsets`);
     });
