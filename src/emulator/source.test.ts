@@ -3,14 +3,19 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SQL } from 'bun';
+import { startMariadb } from '../../test/fixtures/mariadb.ts';
 import { freshDatabase } from '../../test/servers/fresh.ts';
 import { testServer } from '../../test/servers/servers.ts';
+import { testTool } from '../../test/servers/tools.ts';
 import { PinflowError } from '../errors.ts';
 import { generatePins } from './generate.ts';
 import { openSource } from './source.ts';
 
 const folder = await mkdtemp(join(tmpdir(), 'pinflow-source-'));
 afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** A database server of one's own is made in seconds, on a busy machine too. */
+const START_MS = 60_000;
 
 const seed = { seed: 1 };
 const row = {
@@ -90,45 +95,84 @@ describe('what is no source', () => {
   }
 });
 
-const server = await testServer('postgres');
+/** What a table of pins may stand in. `rows` of them, seven with one index each, so that a page ends among rows of one index. */
+type Source = {
+  readonly name: string;
+  readonly available: boolean;
+  readonly start: () => Promise<{ readonly url: string; readonly stop: () => Promise<void> }>;
+  readonly fill: (sql: SQL, table: string, rows: number) => Promise<unknown>;
+};
 
-describe.skipIf('skip' in server)('a table in Postgres', () => {
-  let url = '';
-  let drop = async () => {};
-  const table = 'Pinterest data; drop table "x"';
-  /** Two full pages and a bit, so that a page boundary falls among rows of one index. */
-  const ROWS = 2500;
+const postgres = await testServer('postgres');
+const mariadb = await testTool('mariadbd');
 
-  beforeAll(async () => {
-    ({ url, drop } = await freshDatabase(server.settings));
-    const sql = new SQL(url, { max: 1 });
-    const name = sql(table);
-    await sql`CREATE TABLE ${name} ("index" bigint NOT NULL, unique_id uuid PRIMARY KEY, title text, follower_count text, downloaded text)`;
-    await sql`INSERT INTO ${name} SELECT i / 7, gen_random_uuid(), 'title ' || i, '5k', '1' FROM generate_series(1, ${ROWS}) i`;
-    await sql`UPDATE ${name} SET title = NULL WHERE "index" = 0`;
-    await sql.close();
-  });
-  afterAll(() => drop());
+const SOURCES: readonly Source[] = [
+  {
+    name: 'Postgres',
+    available: !('skip' in postgres),
+    start: async () => {
+      const { url, drop } = await freshDatabase(postgres.settings);
+      return { url, stop: drop };
+    },
+    fill: async (sql, table, rows) => {
+      const name = sql(table);
+      await sql`CREATE TABLE ${name} ("index" bigint NOT NULL, unique_id uuid PRIMARY KEY, title text, follower_count text, downloaded text)`;
+      await sql`INSERT INTO ${name} SELECT i / 7, gen_random_uuid(), 'title ' || i, '5k', '1' FROM generate_series(1, ${rows}) i`;
+      await sql`UPDATE ${name} SET title = NULL WHERE "index" = 0`;
+    },
+  },
+  {
+    name: 'MySQL (MariaDB)',
+    available: !('skip' in mariadb),
+    start: () => startMariadb(mariadb.path),
+    fill: async (sql, table, rows) => {
+      const name = `\`${table}\``;
+      await sql.unsafe(
+        `CREATE TABLE ${name} (\`index\` bigint NOT NULL, unique_id char(36) PRIMARY KEY, title text, follower_count text, downloaded text)`,
+      );
+      await sql.unsafe(
+        `INSERT INTO ${name} SELECT seq DIV 7, uuid(), concat('title ', seq), '5k', '1' FROM seq_1_to_${rows}`,
+      );
+      await sql.unsafe(`UPDATE ${name} SET title = NULL WHERE \`index\` = 0`);
+    },
+  },
+];
 
-  const from = () => `${url}?table=${encodeURIComponent(table)}`;
+for (const { name, available, start, fill } of SOURCES) {
+  describe.skipIf(!available)(`a table in ${name}`, () => {
+    let server: { readonly url: string; readonly stop: () => Promise<void> };
+    const table = 'Pinterest data; drop table "x"';
+    /** Two full pages and a bit. */
+    const ROWS = 2500;
 
-  test('every row once, in the order of index, as JSON of a pin', async () => {
-    const posts = (await read(from())).map((post) => JSON.parse(post));
-    expect(posts).toHaveLength(ROWS);
-    expect(new Set(posts.map((post) => post.unique_id)).size).toBe(ROWS);
-    expect(posts.map((post) => post.index)).toEqual(Array.from({ length: ROWS }, (_, i) => Math.floor((i + 1) / 7)));
-    expect(posts[0]).toEqual({
-      index: 0,
-      unique_id: posts[0].unique_id,
-      title: null,
-      follower_count: '5k',
-      downloaded: 1,
+    beforeAll(async () => {
+      server = await start();
+      const sql = new SQL(server.url, { max: 1 });
+      await fill(sql, table, ROWS);
+      await sql.close();
+    }, START_MS);
+    afterAll(() => server.stop(), START_MS);
+
+    const from = () => `${server.url}?table=${encodeURIComponent(table)}`;
+
+    test('every row once, in the order of index, as JSON of a pin', async () => {
+      const posts = (await read(from())).map((post) => JSON.parse(post));
+      expect(posts).toHaveLength(ROWS);
+      expect(new Set(posts.map((post) => post.unique_id)).size).toBe(ROWS);
+      expect(posts.map((post) => post.index)).toEqual(Array.from({ length: ROWS }, (_, i) => Math.floor((i + 1) / 7)));
+      expect(posts[0]).toEqual({
+        index: 0,
+        unique_id: posts[0].unique_id,
+        title: null,
+        follower_count: '5k',
+        downloaded: 1,
+      });
+    });
+
+    test('reading may stop midway', async () => expect(await read(from(), 3)).toHaveLength(3));
+
+    test('a table that is not there is the error of the server', async () => {
+      await expect(read(`${server.url}?table=nothing`)).rejects.toThrow(/nothing["'] does(n't| not) exist/);
     });
   });
-
-  test('reading may stop midway', async () => expect(await read(from(), 3)).toHaveLength(3));
-
-  test('a table that is not there is the error of the server', async () => {
-    await expect(read(`${url}?table=nothing`)).rejects.toThrow('"nothing" does not exist');
-  });
-});
+}

@@ -17,7 +17,8 @@ export type Running = {
 
 export type Env = Readonly<Record<string, string>>;
 
-const environment = (env: Env): Record<string, string> => ({
+/** What a program under test sees of ours, and what it is given. */
+export const environment = (env: Env): Record<string, string> => ({
   PATH: process.env.PATH ?? '',
   HOME: process.env.HOME ?? '',
   TMPDIR: process.env.TMPDIR ?? '/tmp',

@@ -3,6 +3,7 @@ import { serverMode } from './settings.ts';
 
 /** Programs of Debian's packages that a test starts itself, as against servers that tests share. */
 const PACKAGES = {
+  mariadbd: 'mariadb-server',
   prometheus: 'prometheus',
   promtool: 'prometheus',
   'prometheus-postgres-exporter': 'prometheus-postgres-exporter',
