@@ -6,8 +6,8 @@ import { decodeRecord } from '../pin/decode.ts';
 import { writeTimestamp } from '../pin/pin.ts';
 import { countCleaned, countReject, countSetAside, emptyQuality, type Quality } from '../pin/quality.ts';
 
-/** Lines cleaned without a pause: some tens of milliseconds, so that heartbeats and the lease are never late. */
-const PAUSE_LINES = 10_000;
+/** Lines cleaned without a pause: some milliseconds, so that the rows of the object before keep flowing to the store. */
+const PAUSE_LINES = 1000;
 
 /** A line that is no pin: the record as it was in the log, and why. */
 export type RejectedLine = { readonly offset: number; readonly reason: string; readonly value: Uint8Array };

@@ -43,6 +43,8 @@ export type ObjectCleaner = {
     signal: AbortSignal,
     work: (cleaned: CleanedObject) => Promise<T>,
   ) => Promise<T>;
+  /** Begins to read and clean an object that is about to be used. @returns lets go of it, once it is read: to be called once */
+  readonly begin: (object: KnownObject, signal: AbortSignal) => () => Promise<void>;
   /** Sends rows that a store refused to the dead letter queue, as the lines they came from. */
   readonly setRowsAside: (
     object: KnownObject,
@@ -63,17 +65,39 @@ export type ObjectCleanerDeps = {
 
 /** Calls under way for the same key share one result, kept until the last of them is through with it. */
 const sharing = <V>() => {
-  const held = new Map<string, { readonly value: Promise<V>; users: number }>();
-  return async <T>(key: string, make: () => Promise<V>, work: (value: V) => Promise<T>): Promise<T> => {
+  type Entry = { readonly value: Promise<V>; users: number };
+  const held = new Map<string, Entry>();
+  const enter = (key: string, make: () => Promise<V>): Entry => {
     const entry = held.get(key) ?? { value: make(), users: 0 };
     held.set(key, entry);
     entry.users++;
-    try {
-      return await work(await entry.value);
-    } finally {
-      entry.users--;
-      if (entry.users === 0) held.delete(key);
-    }
+    return entry;
+  };
+  const leave = (key: string, entry: Entry) => {
+    entry.users--;
+    if (entry.users === 0) held.delete(key);
+  };
+  return {
+    use: async <T>(key: string, make: () => Promise<V>, work: (value: V) => Promise<T>): Promise<T> => {
+      const entry = enter(key, make);
+      try {
+        return await work(await entry.value);
+      } finally {
+        leave(key, entry);
+      }
+    },
+    /** Begins it for a call to come, which gets what went wrong, too. @returns lets go of it, when it has ended */
+    begin: (key: string, make: () => Promise<V>): (() => Promise<void>) => {
+      const entry = enter(key, make);
+      const ended = entry.value.then(
+        () => {},
+        () => {},
+      );
+      return async () => {
+        await ended;
+        leave(key, entry);
+      };
+    },
   };
 };
 
@@ -165,7 +189,8 @@ export const createObjectCleaner = (deps: ObjectCleanerDeps): ObjectCleaner => {
   };
 
   return {
-    use: (object, signal, work) => shared(object.key, () => make(object, signal), work),
+    use: (object, signal, work) => shared.use(object.key, () => make(object, signal), work),
+    begin: (object, signal) => shared.begin(object.key, () => make(object, signal)),
     setRowsAside: async (object, lines, refused, signal) => {
       if (refused.length === 0) return;
       const reasons = new Map(refused.map(({ row, reason }) => [row.position.offset, reason]));

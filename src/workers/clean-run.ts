@@ -184,6 +184,36 @@ const objectsFor = (deps: RunDeps, plan: RunPlan, { writer, generation }: Lane, 
   return pending(deps, { store: writer.name, floor, partitions, rebuild, signal });
 };
 
+/**
+ * The objects one by one; while one of them is written, the next is read and cleaned, so that the store does not wait for it. It is
+ * written only after the one before: an older version must not come between what the query tables read and what they write.
+ */
+async function* readAhead({ objects: { begin } }: RunDeps, signal: AbortSignal, objects: AsyncGenerator<KnownObject>) {
+  const begun = async () => {
+    const { value } = await objects.next();
+    return value && { object: value, letGo: begin(value, signal) };
+  };
+  let next = begun();
+  try {
+    for (;;) {
+      const current = await next;
+      if (current === undefined) return;
+      next = begun();
+      // It is thrown when its turn comes.
+      next.catch(() => {});
+      try {
+        yield current.object;
+      } finally {
+        await current.letGo();
+      }
+    }
+  } finally {
+    const unused = await next.catch(() => undefined);
+    await unused?.letGo();
+    await objects.return(undefined);
+  }
+}
+
 /** An object that is left to the next run: why, and whether the walk may go on. */
 const postpone = async (deps: RunDeps, plan: RunPlan, store: string, object: KnownObject, error: unknown) => {
   const end = { status: 'failed', pins: 0, errors: 0, rejects: 0, error: messageOf(error) };
@@ -201,7 +231,7 @@ const walk = async (deps: RunDeps, plan: RunPlan, writer: StoreWriter, { partiti
   try {
     await deps.retrying(writer.name, writer.prepare, signal);
     const lane = { writer, generation: await generationOf(deps.database, writer.name) };
-    for await (const object of objectsFor(deps, plan, lane, partitions)) {
+    for await (const object of readAhead(deps, signal, objectsFor(deps, plan, lane, partitions))) {
       if (signal.aborted) return [];
       try {
         if (!(await cleanInto(deps, plan, lane, object))) return [];

@@ -1,9 +1,12 @@
+import { eachOf } from '../db/pin-store/each-of.ts';
 import type { PinRow, PinStore, PinStoreName } from '../db/pin-store/pin-store.ts';
 import { isPinflowError, messageOf, PinflowError } from '../errors.ts';
 import type { Retrying } from './clean-retry.ts';
 
 /** Rows of one upsert call: bounds an adapter's memory and how long a drain waits; large enough to spread an fsync. */
 export const UPSERT_ROWS = 2000;
+/** Upsert calls under way at once: the next one's rows are on their way while the last requests of one are answered. */
+const CALLS_IN_FLIGHT = 2;
 
 export type RefusedRow = { readonly row: PinRow; readonly reason: string };
 
@@ -107,12 +110,14 @@ export const createStoreWriter = ({ store, retrying, reached }: StoreWriterDeps)
       return prepared;
     },
     upsert: async (rows, signal, generation = 0) => {
-      const refused: RefusedRow[] = [];
-      for (let at = 0; at < rows.length; at += UPSERT_ROWS) {
-        if (signal.aborted) return null;
-        refused.push(...(await upsertChunk({ rows: rows.slice(at, at + UPSERT_ROWS), generation, signal })));
-      }
-      return refused;
+      const refused: (readonly RefusedRow[])[] = [];
+      const starts = Array.from({ length: Math.ceil(rows.length / UPSERT_ROWS) }, (_, n) => n * UPSERT_ROWS);
+      let isWhole = true;
+      await eachOf(starts, CALLS_IN_FLIGHT, async (at) => {
+        if (signal.aborted) isWhole = false;
+        else refused[at] = await upsertChunk({ rows: rows.slice(at, at + UPSERT_ROWS), generation, signal });
+      });
+      return isWhole ? refused.flat() : null;
     },
     sweep: (generation, signal) => retrying(store.name, () => store.sweep(generation, signal), signal),
   };

@@ -269,7 +269,8 @@ describe('a read that fails', () => {
     };
     const summary = await shop.cleaner({ store: { ...shop.store, get } }).runNow('cron');
     expect(summary).toMatchObject({ status: 'failed', objects: 0 });
-    expect(asked).toHaveLength(3);
+    // Three in a row, and the one that is read meanwhile.
+    expect(asked).toHaveLength(4);
   });
 
   test('of an archive that is not the one of the ledger rejects nothing', async () => {
@@ -492,7 +493,8 @@ describe('stopping', () => {
       },
     });
     expect(await cleaner.runNow('cron')).toMatchObject({ status: 'abandoned', objects: 0 });
-    expect(await shop.pinStore.count()).toBe(2000);
+    // Two calls of 2,000 rows were under way.
+    expect(await shop.pinStore.count()).toBe(4000);
     expect(await progress(0, 0)).toEqual([]);
     expect(await shop.cleaner().runNow('cron')).toMatchObject({ status: 'done', objects: 1, pins: 4100 });
     expect(await shop.pinStore.count()).toBe(4100);
@@ -548,4 +550,26 @@ describe('as a worker', () => {
   test('a schedule that cannot be read is refused', () => {
     expect(() => shop.cleaner({ schedule: { cron: 'now and then', timezone: 'UTC' } })).toThrow('CLEAN_CRON');
   });
+});
+
+test('reads the next object while one is written, and writes one after the other', async () => {
+  for (let n = 0; n < 4; n++) await putObject(shop.store, 0, n * 10, pinLines(n * 10, 10));
+  const read: string[] = [];
+  const get: BlobStore['get'] = (key) => {
+    if (key.startsWith('pins/')) read.push(key);
+    return shop.store.get(key);
+  };
+  let [writing, ahead] = [0, 0];
+  const upsert: PinStore['upsert'] = async (rows, generation) => {
+    expect(++writing).toBe(1);
+    const wanted = Math.min((rows[0]?.position.offset ?? 0) / 10 + 2, 4);
+    for (let looks = 0; read.length < wanted && looks < 500; looks++) await sleep(10);
+    ahead = Math.max(ahead, read.length - wanted);
+    expect(read.length).toBeGreaterThanOrEqual(wanted);
+    await shop.pinStore.upsert(rows, generation);
+    writing--;
+  };
+  const deps = { store: { ...shop.store, get }, pinStores: [{ ...shop.pinStore, upsert }] };
+  expect(await shop.cleaner(deps).runNow('cron')).toMatchObject({ status: 'done', objects: 4, pins: 40 });
+  expect([new Set(read).size, read.length, ahead]).toEqual([4, 4, 0]);
 });
