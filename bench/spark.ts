@@ -2,12 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { listManifest, putManifest } from '../src/blob/archive.ts';
-import { encodeArchiveObject, readArchiveObject } from '../src/blob/archive-object.ts';
+import { listManifest } from '../src/blob/archive.ts';
+import { readArchiveObject } from '../src/blob/archive-object.ts';
 import { openFsBlobStore } from '../src/blob/fs.ts';
-import { generatePins } from '../src/emulator/generate.ts';
-import { acceptPin } from '../src/pin/decode.ts';
 import { cleanLines } from '../src/workers/clean-lines.ts';
+import { fillArchive } from './archive-files.ts';
 
 /**
  * Archive → cleaned rows, no store, beside warm PySpark on the same files (wanted: three times its speed), in memory that does not grow with the archive.
@@ -20,34 +19,11 @@ const { values } = parseArgs({
 const PINS = Number(values.pins);
 const ROUNDS = Number(values.rounds);
 const PINS_EACH = 20_000;
-/** 2026-01-01, in microseconds. */
-const START_MICROS = 1_767_225_600_000_001;
 const MIB = 1024 * 1024;
 
 const python = process.env.PYSPARK;
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-spark-'));
 const store = openFsBlobStore({ dir });
-
-const fill = async (): Promise<void> => {
-  const [pins, encoder] = [generatePins({ seed: 6 }), new TextEncoder()];
-  for (let first = 0; first < PINS; first += PINS_EACH) {
-    const lines: Uint8Array[] = [];
-    for (let offset = first; offset < first + PINS_EACH; offset++) {
-      const accepted = acceptPin(encoder.encode(JSON.stringify(pins.next().value)), START_MICROS + offset * 1001);
-      if (!accepted.ok) throw new Error(accepted.reject.reason);
-      lines.push(accepted.value.line, encoder.encode('\n'));
-    }
-    const text = {
-      partition: 0,
-      runs: [[first, first + PINS_EACH - 1]] as const,
-      pins: PINS_EACH,
-      text: Buffer.concat(lines),
-    };
-    const { entry, bytes, metadata } = await encodeArchiveObject(text);
-    await store.put(entry.key, bytes, { metadata, ifAbsent: true });
-    await putManifest(store, entry);
-  }
-};
 
 const cleanAll = async (): Promise<{ readonly seconds: number; readonly cpu: number; readonly peakMib: number }> => {
   const at = performance.now();
@@ -65,7 +41,10 @@ const cleanAll = async (): Promise<{ readonly seconds: number; readonly cpu: num
 
 type Spark = { readonly start: number; readonly cold: number; readonly warm: number; readonly cpu: number };
 const spark = async (): Promise<Spark> => {
-  const child = Bun.spawn([python ?? '', join(import.meta.dir, 'spark.py'), dir, '3'], { stderr: 'ignore' });
+  const child = Bun.spawn([python ?? '', join(import.meta.dir, 'spark.py'), dir, '3'], {
+    env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1' },
+    stderr: 'ignore',
+  });
   const lines = (await new Response(child.stdout).text()).trim().split('\n');
   if ((await child.exited) !== 0)
     throw new Error('PySpark failed: is PYSPARK the Python of an environment with pyspark?');
@@ -75,7 +54,7 @@ const spark = async (): Promise<Spark> => {
 const figure = (seconds: number) => `${Math.round(PINS / seconds).toLocaleString('en')} pins/s`;
 
 try {
-  await fill();
+  await fillArchive(store, PINS, PINS_EACH);
   let best = Number.POSITIVE_INFINITY;
   let leastCpu = Number.POSITIVE_INFINITY;
   const peaks: number[] = [];
