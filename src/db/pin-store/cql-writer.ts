@@ -22,14 +22,15 @@ const RETRY_MAX_MS = 1000;
 const replicaNames = (client: Client, keyspace: string): ((key: Buffer) => string | null) => {
   // The driver answers with the same array for all keys of a token range.
   const names = new Map<readonly unknown[], string>();
-  let everyNode = false;
+  /** How many nodes there were when one held a row, and all others did. */
+  let holders = 0;
   return (key) => {
-    // Where one row is on every node all rows are: a token each costs as much as cleaning the pin.
-    if (everyNode) return '';
+    // Where one row is on every node all rows are: a token each costs as much as cleaning the pin. A node more may change it.
+    if (holders > 0 && holders === client.hosts.length) return '';
     const hosts = client.getReplicas(keyspace, key);
     if (hosts === null) return null;
-    everyNode = hosts.length === client.hosts.length;
-    if (everyNode) return '';
+    holders = hosts.length === client.hosts.length ? hosts.length : 0;
+    if (holders > 0) return '';
     const known = names.get(hosts);
     if (known !== undefined) return known;
     const name = hosts
