@@ -5,10 +5,9 @@ import { parseArgs } from 'node:util';
 import postgresJs from 'postgres';
 import { openBlobStore } from '../src/blob/open.ts';
 import { readConfig } from '../src/config.ts';
-import { openCqlSession } from '../src/db/pin-store/cql-session.ts';
-import { openPinStores } from '../src/db/pin-store/open.ts';
-import { createLogger } from '../src/logger.ts';
+import { openCassandraPinStore } from '../src/db/pin-store/cassandra.ts';
 import { environment, runCommand } from '../test/e2e/program.ts';
+import { cassandraOptions, dropKeyspaces } from '../test/fixtures/cassandra.ts';
 import { freshDatabase, freshKeyspace } from '../test/servers/fresh.ts';
 import { fillArchive } from './archive-files.ts';
 import { openSparkConnector, type SparkConnector } from './spark-connector.ts';
@@ -50,7 +49,6 @@ const SPARK = [
 const cassandra = await serverSettings('cassandra');
 const postgres = await serverSettings('postgres');
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
-const logger = createLogger('warn', 'bench');
 const shared: Record<string, string> = { ...cassandra, DATA_DIR: dir, CLEAN_CRON: 'off' };
 
 type Env = Readonly<Record<string, string>>;
@@ -61,25 +59,13 @@ const steadyRate = (seconds: number) => (PINS - PINS_EACH) / seconds;
 /** What `write` answers, who writes into a keyspace of its own. @throws when not every pin is there */
 const intoFreshKeyspace = async <T>(write: (env: Env) => Promise<T>): Promise<T> => {
   const env = { ...shared, CQL_KEYSPACE: freshKeyspace() };
-  const config = readConfig(env);
-  const [store] = openPinStores(config, logger);
-  if (store === undefined) throw new Error('no pin store is set');
+  const store = openCassandraPinStore(cassandraOptions(cassandra, env.CQL_KEYSPACE));
   await store.migrate();
   const written = await write(env);
   const rows = await store.count();
   if (rows !== PINS) throw new Error(`${rows} rows, not ${PINS}`);
   await store.close();
-  const session = openCqlSession({
-    name: 'cassandra',
-    contactPoints: config.CASSANDRA_CONTACT_POINTS ?? [],
-    datacenter: config.CASSANDRA_DATACENTER,
-    username: undefined,
-    password: undefined,
-    keyspace: config.CQL_KEYSPACE,
-    logger,
-  });
-  await session.run((client) => client.execute(`DROP KEYSPACE ${config.CQL_KEYSPACE}`, [], { prepare: false }));
-  await session.close();
+  await dropKeyspaces(cassandra, [env.CQL_KEYSPACE]);
   return written;
 };
 

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { cassandraOptions, dropKeyspaces } from '../../test/fixtures/cassandra.ts';
 import { freshKeyspace } from '../../test/servers/fresh.ts';
 import { testServer } from '../../test/servers/servers.ts';
 import { readConfig } from '../config.ts';
@@ -9,7 +10,6 @@ import { createLogger } from '../logger.ts';
 import { retry } from '../retry.ts';
 import { openCassandraPinStore } from './pin-store/cassandra.ts';
 import { NULLS, pinRow } from './pin-store/contract-rows.ts';
-import { openCqlSession } from './pin-store/cql-session.ts';
 import { openSqlitePinStore } from './pin-store/sqlite.ts';
 import { runQuery } from './query.ts';
 
@@ -70,21 +70,10 @@ test('the statements of docs/queries.md run on the embedded store', async () => 
 describe.skipIf('skip' in trino || 'skip' in cassandra)('on a real Trino over a real Cassandra', () => {
   const keyspace = freshKeyspace();
   const config = readConfig({ ...trino.settings, CQL_KEYSPACE: keyspace });
-  const options = {
-    name: 'cassandra',
-    contactPoints: (cassandra.settings.CASSANDRA_CONTACT_POINTS ?? '').split(','),
-    datacenter: cassandra.settings.CASSANDRA_DATACENTER ?? '',
-    username: undefined,
-    password: undefined,
-    keyspace,
-    replication: 1,
-    queryTables: true,
-    logger,
-  } as const;
   const ask = (sql: string) => runQuery({ config, logger, sql, limit: 100 });
 
   beforeAll(async () => {
-    const store = openCassandraPinStore(options);
+    const store = openCassandraPinStore({ ...cassandraOptions(cassandra.settings, keyspace), queryTables: true });
     await store.migrate();
     await store.upsert(rows);
     await store.close();
@@ -92,11 +81,7 @@ describe.skipIf('skip' in trino || 'skip' in cassandra)('on a real Trino over a 
     const count = () => ask('select count(*) from userposts');
     await retry(count, { attempts: ATTEMPTS, baseMs: RETRY_MS, maxMs: RETRY_MS, retryable: () => true });
   }, TIMEOUT_MS);
-  afterAll(async () => {
-    const session = openCqlSession(options);
-    await session.run((client) => client.execute(`DROP KEYSPACE ${keyspace}`, [], { prepare: false }));
-    await session.close();
-  }, TIMEOUT_MS);
+  afterAll(() => dropKeyspaces(cassandra.settings, [keyspace]), TIMEOUT_MS);
 
   test.each(statements)(
     '%s answers the same',

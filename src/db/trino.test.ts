@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { cassandraOptions, dropKeyspaces } from '../../test/fixtures/cassandra.ts';
 import { freshKeyspace } from '../../test/servers/fresh.ts';
 import { testServer } from '../../test/servers/servers.ts';
 import { readConfig } from '../config.ts';
@@ -6,7 +7,6 @@ import { createLogger } from '../logger.ts';
 import { sleep } from '../retry.ts';
 import { openCassandraPinStore } from './pin-store/cassandra.ts';
 import { NULLS, pinRow } from './pin-store/contract-rows.ts';
-import { openCqlSession } from './pin-store/cql-session.ts';
 import { runQuery } from './query.ts';
 import { queryTrino } from './trino.ts';
 
@@ -19,16 +19,6 @@ const POLL_MS = 250;
 describe.skipIf('skip' in server || 'skip' in cassandra)('a real Trino over a real Cassandra', () => {
   const keyspace = freshKeyspace();
   const config = readConfig({ ...server.settings, CQL_KEYSPACE: keyspace });
-  const options = {
-    name: 'cassandra',
-    contactPoints: (cassandra.settings.CASSANDRA_CONTACT_POINTS ?? '').split(','),
-    datacenter: cassandra.settings.CASSANDRA_DATACENTER ?? '',
-    username: undefined,
-    password: undefined,
-    keyspace,
-    replication: 1,
-    logger,
-  } as const;
   const rows = [
     ...Array.from({ length: 20 }, (_, i) =>
       pinRow({ category: 'art', followerCount: BigInt(i), tagList: ['a', `t${i}`] }),
@@ -38,7 +28,7 @@ describe.skipIf('skip' in server || 'skip' in cassandra)('a real Trino over a re
   const ask = (sql: string, limit = 100) => runQuery({ config, logger, sql, limit });
 
   beforeAll(async () => {
-    const store = openCassandraPinStore(options);
+    const store = openCassandraPinStore(cassandraOptions(cassandra.settings, keyspace));
     await store.migrate();
     await store.upsert(rows);
     await store.close();
@@ -47,11 +37,7 @@ describe.skipIf('skip' in server || 'skip' in cassandra)('a real Trino over a re
     const shows = async () => (await ask('show schemas from cassandra')).rows.flat().includes(keyspace);
     while (!(await shows()) && Date.now() < deadline) await sleep(POLL_MS);
   }, TIMEOUT_MS);
-  afterAll(async () => {
-    const session = openCqlSession(options);
-    await session.run((client) => client.execute(`DROP KEYSPACE ${keyspace}`, [], { prepare: false }));
-    await session.close();
-  }, TIMEOUT_MS);
+  afterAll(() => dropKeyspaces(cassandra.settings, [keyspace]), TIMEOUT_MS);
 
   test.each([
     'select category, count(*) as n, max(follower_count) as top from userposts group by 1 order by 1',

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from 'node:net';
 import { type Client, errors, types } from 'cassandra-driver';
+import { cassandraOptions, dropKeyspaces } from '../../../test/fixtures/cassandra.ts';
 import { freshKeyspace } from '../../../test/servers/fresh.ts';
 import { testServer } from '../../../test/servers/servers.ts';
-import { createLogger } from '../../logger.ts';
-import { type CassandraPinStoreOptions, openCassandraPinStore } from './cassandra.ts';
+import { openCassandraPinStore } from './cassandra.ts';
 import { pinStoreContract } from './contract.ts';
 import { pinRow } from './contract-rows.ts';
 import { migrateCql } from './cql-migrations.ts';
@@ -14,24 +14,7 @@ import { cqlWriter } from './cql-writer.ts';
 const server = await testServer('cassandra');
 const TIMEOUT_MS = 120_000;
 
-const optionsFor = (keyspace: string): CassandraPinStoreOptions => ({
-  name: 'cassandra',
-  contactPoints: (server.settings.CASSANDRA_CONTACT_POINTS ?? '').split(','),
-  datacenter: server.settings.CASSANDRA_DATACENTER ?? '',
-  username: undefined,
-  password: undefined,
-  keyspace,
-  replication: 1,
-  logger: createLogger('silent', 'test'),
-});
-
-const dropAll = async (keyspaces: readonly string[]) => {
-  const session = openCqlSession(optionsFor('system'));
-  for (const keyspace of keyspaces) {
-    await session.run((client) => client.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`, [], { prepare: false }));
-  }
-  await session.close();
-};
+const optionsFor = (keyspace: string) => cassandraOptions(server.settings, keyspace);
 
 /** A way to the server that can be cut. */
 const openGate = () => {
@@ -68,7 +51,7 @@ const openGate = () => {
 describe.skipIf('skip' in server)('on a real Cassandra', () => {
   const keyspaces = Array.from({ length: 5 }, freshKeyspace);
   const [contractKeyspace = '', keyspace = '', otherShape = '', forbidden = '', racing = ''] = keyspaces;
-  afterAll(() => dropAll(keyspaces), TIMEOUT_MS);
+  afterAll(() => dropKeyspaces(server.settings, keyspaces), TIMEOUT_MS);
 
   pinStoreContract('cassandra', () => openCassandraPinStore(optionsFor(contractKeyspace)));
 

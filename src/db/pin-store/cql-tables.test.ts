@@ -2,9 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { cassandraOptions, dropKeyspaces } from '../../../test/fixtures/cassandra.ts';
 import { freshKeyspace } from '../../../test/servers/fresh.ts';
 import { testServer } from '../../../test/servers/servers.ts';
-import { createLogger } from '../../logger.ts';
 import { openCassandraPinStore } from './cassandra.ts';
 import { pinRow } from './contract-rows.ts';
 import { openCqlSession } from './cql-session.ts';
@@ -144,21 +144,11 @@ const server = await testServer('cassandra');
 
 describe.skipIf('skip' in server)('a real Cassandra', () => {
   const keyspace = freshKeyspace();
-  const options = {
-    name: 'cassandra',
-    contactPoints: (server.settings.CASSANDRA_CONTACT_POINTS ?? '').split(','),
-    datacenter: server.settings.CASSANDRA_DATACENTER ?? '',
-    username: undefined,
-    password: undefined,
-    keyspace,
-    replication: 1,
-    queryTables: true,
-    logger: createLogger('silent', 'test'),
-  } as const;
+  const options = { ...cassandraOptions(server.settings, keyspace), queryTables: true };
   const session = openCqlSession(options);
   afterAll(async () => {
-    await session.run((client) => client.execute(`DROP KEYSPACE IF EXISTS ${keyspace}`, [], { prepare: false }));
     await session.close();
+    await dropKeyspaces(server.settings, [keyspace]);
   }, TIMEOUT_MS);
   const rowsOf = async (table: string): Promise<readonly Row[]> => {
     const found = await session.run((client) => client.execute(`SELECT * FROM ${keyspace}.${table}`));
