@@ -11,7 +11,8 @@ import { PinflowError } from './errors.ts';
 import { createGauges, type GaugeDeps, type Gauges } from './gauges.ts';
 import { type DeadLetter, deadLetterSender, resolveLetters } from './log/dlq.ts';
 import type { Consumer, PinLog } from './log/log.ts';
-import { ARCHIVE_GROUP, openDeadLetterLog, openLog, STREAM_GROUP } from './log/open.ts';
+import { ARCHIVE_GROUP, STREAM_GROUP } from './log/names.ts';
+import { openDeadLetterLog, openLog } from './log/open.ts';
 import { createLogger } from './logger.ts';
 import { createMetrics, type Metrics } from './metrics.ts';
 

@@ -5,7 +5,7 @@ import { getSpeedPin } from './db/postgres/speed-view.ts';
 import type { Journey, View } from './edge/deps.ts';
 import { messageOf } from './errors.ts';
 import type { PinLog } from './log/log.ts';
-import { STREAM_GROUP } from './log/open.ts';
+import { STREAM_GROUP } from './log/names.ts';
 import { partitionOf } from './log/partitioner.ts';
 import type { Position } from './pin/pin.ts';
 

@@ -2,6 +2,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Config } from '../config.ts';
 import { openPostgres } from '../db/postgres/open.ts';
+import { dlqOf } from '../log/names.ts';
 import type { Logger } from '../logger.ts';
 
 /** Settings under which a run of chaos has every place to itself, and what of it stays behind. */
@@ -44,7 +45,7 @@ export const ownPlaces = async (config: Config, dir: string, name: string, logge
       LOG_LEVEL: 'warn',
     },
     left: [
-      ...(config.KAFKA_BROKERS === undefined ? [] : [`topics ${topic} and ${topic}.dlq`]),
+      ...(config.KAFKA_BROKERS === undefined ? [] : [`topics ${topic} and ${dlqOf(topic)}`]),
       ...(config.S3_BUCKET === undefined ? [] : [`${prefix} in bucket ${config.S3_BUCKET}`]),
       ...((config.SCYLLA_CONTACT_POINTS ?? config.CASSANDRA_CONTACT_POINTS) === undefined
         ? []

@@ -4,12 +4,9 @@ import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import { type Inlet, straightInlet } from './inlet.ts';
 import type { PinLog } from './log.ts';
+import { ARCHIVE_GROUP, dlqOf, STREAM_GROUP } from './names.ts';
 import { withSpool } from './spool.ts';
 import { openSqliteLog } from './sqlite.ts';
-
-/** Consumer groups of the pin topic. Retention holds back for both, from before they first come. */
-export const ARCHIVE_GROUP = 'pinflow-archive';
-export const STREAM_GROUP = 'pinflow-stream';
 
 /** Nobody consumes dead letters in a group: they stay for a person, a year at least. */
 const DEAD_LETTER_HOURS = 365 * 24;
@@ -64,7 +61,7 @@ export const openInlet = async (config: Config, log: PinLog, options: InletOptio
 export const openDeadLetterLog = (config: Config, options: OpenOptions): Promise<PinLog> =>
   openTopic(config, {
     ...options,
-    topic: `${config.PIN_TOPIC}.dlq`,
+    topic: dlqOf(config.PIN_TOPIC),
     partitions: 1,
     retentionHours: DEAD_LETTER_HOURS,
     groups: [],
