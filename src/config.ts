@@ -179,7 +179,7 @@ export const SETTINGS = {
   S3_ENDPOINT: setting(
     url('http:', 'https:'),
     null,
-    'URL of an S3 server other than AWS. Path-style addressing is used with it. One that does not honour `If-None-Match: *` is found out, and `doctor` says so: then there may be one archive worker in all.',
+    'URL of an S3 server other than AWS. Path-style addressing is used with it. NODE_EXTRA_CA_CERTS names the PEM file of a certificate authority that is not a public one. A server that does not honour `If-None-Match: *` is found out, and `doctor` says so: then there may be one archive worker in all.',
   ),
   S3_PREFIX: setting(
     z.string().regex(/^([A-Za-z0-9=_.-]+\/)*$/, { error: 'should be empty or folders that each end in /' }),
@@ -242,7 +242,7 @@ export const SETTINGS = {
   DATABASE_URL: setting(
     url('postgres:', 'postgresql:'),
     null,
-    'Postgres of the speed view and the run ledger. Unset: an embedded Postgres under DATA_DIR.',
+    'Postgres of the speed view and the run ledger. Unset: an embedded Postgres under DATA_DIR. With `?sslmode=verify-full` its certificate is checked, also against the PEM file of NODE_EXTRA_CA_CERTS.',
     true,
   ),
   POSTGRES_PORT: setting(int(0, 65_535), '0', 'Port of the embedded Postgres on 127.0.0.1; 0 takes a free one.'),

@@ -54,3 +54,13 @@ export const isPinflowError = (error: unknown, code?: ErrorCode): error is Pinfl
 
 /** The message of anything thrown, for a log line or a DLQ reason. */
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** Texts and codes of a TLS handshake that fails because the other side's certificate is not trusted or not for this host. */
+const CERTIFICATE = /certificate|self.signed|\bCERT_|UNABLE_TO_(GET|VERIFY)|ERR_TLS_CERT/i;
+
+/** True for the code or the message of a failure that is about the server's certificate. */
+export const isAboutCertificate = (text: string): boolean => CERTIFICATE.test(text);
+
+/** What to do about it where the engine has no setting of its own for a certificate authority. */
+export const TRUST_ADVICE =
+  'its certificate is not trusted: let NODE_EXTRA_CA_CERTS name the PEM file of its certificate authority';

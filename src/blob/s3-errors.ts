@@ -1,4 +1,4 @@
-import { PinflowError } from '../errors.ts';
+import { isAboutCertificate, PinflowError, TRUST_ADVICE } from '../errors.ts';
 
 /** What the S3 client throws, as far as it is known. */
 type S3Failure = {
@@ -71,6 +71,7 @@ const isUnreachable = (error: unknown): boolean => UNREACHABLE.has(codeOf(error)
 const adviceFor = (error: unknown): string => {
   const known = ADVICE[nameOf(error)];
   if (known !== undefined) return known;
+  if (isAboutCertificate(codeOf(error))) return `${TRUST_ADVICE}, and S3_ENDPOINT the host it is for`;
   if (isUnreachable(error)) return 'the server cannot be reached: check S3_ENDPOINT (or the network)';
   if (nameOf(error).startsWith('KMS')) return 'its key for encryption cannot be used: check S3_SSE';
   if (statusOf(error) === 403) return 'the server refused: check AWS_ACCESS_KEY_ID, its permissions and S3_BUCKET';

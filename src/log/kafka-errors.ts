@@ -1,5 +1,6 @@
 import type { Config } from '../config.ts';
-import { messageOf, PinflowError } from '../errors.ts';
+import { isAboutCertificate, messageOf, PinflowError } from '../errors.ts';
+import { ARCHIVE_GROUP, dlqOf, STREAM_GROUP } from './names.ts';
 
 /** What kafkajs' errors carry; which of it depends on the class. */
 type Detail = {
@@ -13,7 +14,10 @@ type Detail = {
   readonly port?: number;
 };
 
-type KafkaSettings = Pick<Config, 'KAFKA_BROKERS' | 'KAFKA_SASL_MECHANISM' | 'KAFKA_SASL_USERNAME' | 'KAFKA_TLS'>;
+type KafkaSettings = Pick<
+  Config,
+  'PIN_TOPIC' | 'KAFKA_BROKERS' | 'KAFKA_SASL_MECHANISM' | 'KAFKA_SASL_USERNAME' | 'KAFKA_TLS'
+>;
 
 /** An error and its causes, outermost first: kafkajs wraps what it gives up on. */
 const chainOf = (error: unknown): readonly Detail[] => {
@@ -40,7 +44,14 @@ const PASSING_ERRORS: ReadonlySet<string> = new Set([
 /** True for an error of the broker that goes away by itself within moments. */
 export const isPassing = (error: unknown): boolean => PASSING_ERRORS.has(brokerErrorOf(error) ?? '');
 
-const CERTIFICATE = /certificate|self.signed|CERT_|UNABLE_TO_(GET|VERIFY)/i;
+/** What this program does with its topics and groups, as Redpanda's tool grants it. Kafka's own grants the same. */
+const grants = (topic: string, user: string): string => {
+  const acl = `rpk security acl create --allow-principal User:${user} --operation`;
+  return [
+    `${acl} create,describe,describe_configs,read,write --topic ${topic} --topic ${dlqOf(topic)}`,
+    `${acl} describe,read --group ${ARCHIVE_GROUP} --group ${STREAM_GROUP}`,
+  ].join('; ');
+};
 
 type Rule = {
   readonly applies: (text: string, types: ReadonlySet<string>) => boolean;
@@ -58,7 +69,7 @@ const RULES: readonly Rule[] = [
         : `the broker ${at} refused the login of ${s.KAFKA_SASL_USERNAME} by ${s.KAFKA_SASL_MECHANISM}: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM.`,
   },
   {
-    applies: (text) => CERTIFICATE.test(text),
+    applies: isAboutCertificate,
     advice: (at) =>
       `the certificate of the broker ${at} is not trusted: let KAFKA_TLS_CA_FILE name the PEM file of its certificate authority, and KAFKA_BROKERS the host the certificate is for.`,
   },
@@ -69,7 +80,7 @@ const RULES: readonly Rule[] = [
   {
     applies: (_, types) => [...types].some((type) => type.endsWith('_AUTHORIZATION_FAILED')),
     advice: (at, s, topic) =>
-      `the broker ${at} does not allow ${s.KAFKA_SASL_USERNAME ?? 'this user'} to use topic ${topic} and its groups: change its ACLs, or KAFKA_SASL_USERNAME.`,
+      `the broker ${at} does not allow ${s.KAFKA_SASL_USERNAME ?? 'this user'} to use topic ${topic} and its groups: correct KAFKA_SASL_USERNAME, or grant it: ${grants(s.PIN_TOPIC, s.KAFKA_SASL_USERNAME ?? 'ANONYMOUS')};`,
   },
   {
     applies: (_, types) => types.has('NOT_ENOUGH_REPLICAS') || types.has('NOT_ENOUGH_REPLICAS_AFTER_APPEND'),

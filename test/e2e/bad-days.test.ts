@@ -1,14 +1,24 @@
 import { afterAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, chmodSync, chownSync, copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import {
+  AclOperationTypes,
+  AclPermissionTypes,
+  AclResourceTypes,
+  Kafka,
+  logLevel,
+  ResourcePatternTypes,
+} from 'kafkajs';
 import postgresJs from 'postgres';
 import { openCqlSession } from '../../src/db/pin-store/cql-session.ts';
-import { somePin } from '../../src/edge/fixture.ts';
 import { createLogger } from '../../src/logger.ts';
+import { startFaultyProxy } from '../fixtures/faulty-proxy.ts';
 import { freshBucket, freshDatabase, freshKeyspace, freshName } from '../servers/fresh.ts';
 import { freePorts } from '../servers/install.ts';
 import { type OwnServer, ownServer, testServer } from '../servers/servers.ts';
+import { diagnose, metricsOf, post, untilMetric, untilNamed, untilReady } from './asking.ts';
 import { type Env, eventually, type Running, runCommand, startProgram } from './program.ts';
 
 /**
@@ -16,7 +26,6 @@ import { type Env, eventually, type Running, runCommand, startProgram } from './
  * `doctor` and in its log, never shows a secret, and goes on by itself once it is right.
  */
 setDefaultTimeout(300_000);
-const NOTICED_MS = 60_000;
 const SETTLE_MS = 180_000;
 /** Stands in every wrong password, so that one search finds any of them. */
 const SECRET = 'hunter2-never-shown';
@@ -33,59 +42,39 @@ if (!areOurs && !all.some((server) => 'skip' in server)) {
   console.warn('skipped: bad days need servers of our own, not from variables or compose');
 }
 
-type Part = { readonly part: string; readonly ready: boolean; readonly reason?: string };
-
-const partsOf = async ({ url }: Running): Promise<ReadonlyMap<string, Part>> => {
-  const response = await fetch(`${url}/readyz`);
-  const { parts, ready } = (await response.json()) as { parts: Part[]; ready: boolean };
-  expect(response.status).toBe(ready ? 200 : 503);
-  return new Map(parts.map((part) => [part.part, part]));
-};
-
-const post = async ({ url }: Running): Promise<string | null> => {
-  const body = JSON.stringify(somePin());
-  const response = await fetch(`${url}/pin/`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body,
+/** Does what the commands of a message ask `rpk` for, which is Redpanda's, by the protocol both speak. */
+const grantByRpk = async (kafka: OwnServer, message: string): Promise<void> => {
+  const commands = [...message.matchAll(/rpk security acl create ([^;)]+)/g)].map(([, args = '']) => args);
+  expect(commands).toHaveLength(2);
+  const acl = commands.flatMap((args) => {
+    const { values } = parseArgs({
+      args: args.trim().split(' '),
+      options: {
+        'allow-principal': { type: 'string', default: '' },
+        operation: { type: 'string', default: '' },
+        topic: { type: 'string', multiple: true, default: [] },
+        group: { type: 'string', multiple: true, default: [] },
+      },
+    });
+    const resources = [
+      ...values.topic.map((resourceName) => ({ resourceName, resourceType: AclResourceTypes.TOPIC })),
+      ...values.group.map((resourceName) => ({ resourceName, resourceType: AclResourceTypes.GROUP })),
+    ];
+    return resources.flatMap((resource) =>
+      values.operation.split(',').map((operation) => ({
+        ...resource,
+        operation: AclOperationTypes[operation.toUpperCase() as keyof typeof AclOperationTypes],
+        principal: values['allow-principal'],
+        host: '*',
+        permissionType: AclPermissionTypes.ALLOW,
+        resourcePatternType: ResourcePatternTypes.LITERAL,
+      })),
+    );
   });
-  expect([response.status, await response.text()]).toEqual([200, expect.any(String)]);
-  return response.headers.get('x-pin-durability');
-};
-
-const metricsOf = async ({ url }: Running): Promise<string> => (await fetch(`${url}/metrics`)).text();
-
-/** Workers post theirs every second. */
-const untilMetric = (program: Running, line: RegExp) =>
-  eventually(`/metrics has ${line}`, NOTICED_MS, async () => (line.test(await metricsOf(program)) ? true : null));
-
-/** Waits until each of these parts is not ready for a reason that names this variable. */
-const untilNamed = (program: Running, wanted: Readonly<Record<string, string>>) =>
-  eventually(`/readyz names ${JSON.stringify(wanted)}`, NOTICED_MS, async () => {
-    const parts = await partsOf(program);
-    const named = Object.entries(wanted).every(([part, variable]) => parts.get(part)?.reason?.includes(variable));
-    return named ? parts : null;
-  }).catch(async (error) => {
-    throw new Error(`${String(error)}: ${JSON.stringify([...(await partsOf(program)).values()])}`);
-  });
-
-const untilReady = (program: Running) =>
-  eventually('all parts are ready', SETTLE_MS, async () => {
-    const parts = await partsOf(program);
-    return parts.values().every(({ ready }) => ready) ? true : null;
-  }).catch(async (error) => {
-    throw new Error(`${String(error)}: ${JSON.stringify([...(await partsOf(program)).values()])}`);
-  });
-
-/** What `doctor` says of each part that fails. */
-const diagnose = async (
-  env: Env,
-): Promise<{ readonly findings: ReadonlyMap<string, string>; readonly text: string }> => {
-  const { code, stdout, stderr } = await runCommand(env, ['doctor', '--format', 'json']);
-  const parsed = JSON.parse(stdout) as { part: string; ok: boolean; detail: string }[];
-  expect(code).toBe(parsed.every(({ ok }) => ok) ? 0 : 1);
-  const failed = parsed.filter(({ ok }) => !ok).map(({ part, detail }) => [part, detail] as const);
-  return { findings: new Map(failed), text: stdout + stderr };
+  const admin = new Kafka({ brokers: [kafka.settings.KAFKA_BROKERS ?? ''], logLevel: logLevel.NOTHING }).admin();
+  await admin.connect();
+  await admin.createAcls({ acl });
+  await admin.disconnect();
 };
 
 describe.skipIf(!areOurs)('a program whose engines are not as they should be', () => {
@@ -216,21 +205,93 @@ describe.skipIf(!areOurs)('a program whose engines are not as they should be', (
     await end(wrong);
   });
 
-  test('a certificate nobody vouched for, and a bucket that is not there', async () => {
+  test('certificates nobody vouched for: each engine says how to trust its own, and then works', async () => {
+    const { tlsBrokers = '', tlsCaFile = '', tlsKeyFile = '', tlsCertificateFile = '' } = servers.kafka.extra;
+    const postgres = await ownServer('postgres');
+    own.push(postgres);
+    const key = join(postgres.folder, 'data', 'server.key');
+    copyFileSync(tlsKeyFile, key);
+    chmodSync(key, 0o600);
+    const { uid, gid } = statSync(join(postgres.folder, 'data'));
+    chownSync(key, uid, gid);
+    copyFileSync(tlsCertificateFile, join(postgres.folder, 'data', 'server.crt'));
+    const admin = postgresJs(postgres.settings.DATABASE_URL ?? '', { max: 1 });
+    await admin.unsafe('alter system set ssl = on');
+    await admin`select pg_reload_conf()`;
+    await admin.end();
+    const bucket = await freshBucket(servers.s3.settings);
+    const { hostname, port } = new URL(bucket.S3_ENDPOINT ?? '');
+    const s3 = await startFaultyProxy({ host: hostname, port: Number(port) }, { tlsKeyFile, tlsCertificateFile });
     const env = await settingsWith({
-      KAFKA_BROKERS: servers.kafka.extra.tlsBrokers ?? '',
+      KAFKA_BROKERS: tlsBrokers,
       KAFKA_TLS: 'true',
-      ...servers.s3.settings,
-      S3_BUCKET: 'no-such-bucket',
-    });
+      ...bucket,
+      S3_ENDPOINT: `https://127.0.0.1:${s3.port}`,
+      DATABASE_URL: `${postgres.settings.DATABASE_URL}?sslmode=verify-full`,
+    } as Env);
     const wrong = await startProgram(env);
     program = wrong;
     expect(await post(wrong)).toBe('spool');
-    await untilNamed(wrong, { 'log (kafka)': 'KAFKA_TLS_CA_FILE', archive: 'S3_BUCKET' });
+    await untilNamed(wrong, {
+      'log (kafka)': 'KAFKA_TLS_CA_FILE',
+      archive: 'NODE_EXTRA_CA_CERTS',
+      stream: 'NODE_EXTRA_CA_CERTS',
+    });
     const { findings } = await diagnose(env);
     expect(findings.get('log')).toContain('KAFKA_TLS_CA_FILE');
+    expect(findings.get('archive')).toMatch(/certificate is not trusted.*S3_ENDPOINT/);
+    expect(findings.get('Postgres')).toMatch(/certificate.*NODE_EXTRA_CA_CERTS.*DATABASE_URL/);
+    await end(wrong);
+
+    const trusting = { ...env, KAFKA_TLS_CA_FILE: tlsCaFile, NODE_EXTRA_CA_CERTS: tlsCaFile };
+    const right = await startProgram(trusting);
+    program = right;
+    await untilReady(right);
+    expect(await post(right)).toBe('broker');
+    const reconciled = await runCommand(trusting, ['reconcile', '--wait', '90', '--format', 'json']);
+    expect(JSON.parse(reconciled.stdout)).toMatchObject({ equal: true, counts: { log: 2, archive: 2, speed: 2 } });
+    await end(right);
+    await s3.close();
+  });
+
+  test('a bucket that is not there', async () => {
+    const env = await settingsWith({ ...servers.s3.settings, S3_BUCKET: 'no-such-bucket' });
+    const wrong = await startProgram(env);
+    program = wrong;
+    expect(await post(wrong)).toBe('log');
+    await untilNamed(wrong, { archive: 'S3_BUCKET' });
+    const { findings } = await diagnose(env);
     expect(findings.get('archive')).toMatch(/no such bucket: create it, or correct S3_BUCKET/);
     await end(wrong);
+  });
+
+  test('a Kafka that allows nothing: the message names what to grant, and with that it works', async () => {
+    const kafka = await ownServer('kafka');
+    own.push(kafka);
+    await kafka.end('SIGTERM');
+    // Clients of the plain listener and the broker itself may do all, others what they are granted.
+    const authorizer = 'authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer';
+    appendFileSync(join(kafka.folder, 'server.properties'), `${authorizer}\nsuper.users=User:ANONYMOUS\n`);
+    await kafka.startAgain();
+    const env = await settingsWith({
+      KAFKA_BROKERS: kafka.extra.saslBrokers ?? '',
+      KAFKA_SASL_MECHANISM: 'scram-sha-256',
+      KAFKA_SASL_USERNAME: kafka.extra.saslUsername ?? '',
+      KAFKA_SASL_PASSWORD: kafka.extra.saslPassword ?? '',
+    });
+    const barred = await startProgram(env);
+    program = barred;
+    expect(await post(barred)).toBe('spool');
+    const parts = await untilNamed(barred, { 'log (kafka)': 'rpk security acl create' });
+    const { findings } = await diagnose(env);
+    expect(findings.get('log')).toContain('rpk security acl create --allow-principal User:pinflow');
+    await grantByRpk(kafka, parts.get('log (kafka)')?.reason ?? '');
+    await untilReady(barred);
+    expect(await post(barred)).toBe('broker');
+    const reconciled = await runCommand(env, ['reconcile', '--wait', '90', '--format', 'json']);
+    expect(JSON.parse(reconciled.stdout)).toMatchObject({ equal: true, counts: { log: 2, archive: 2, speed: 2 } });
+    expect((await runCommand(env, ['dlq', 'list'])).code).toBe(0);
+    await end(barred);
   });
 
   test('Trino that does not let us in', async () => {

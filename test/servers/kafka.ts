@@ -108,6 +108,9 @@ const start = async ({ folder, port }: StartOptions) => {
       saslPassword: PASSWORD,
       tlsBrokers: `127.0.0.1:${ports.tls}`,
       tlsCaFile: join(folder, 'ca.pem'),
+      // For other servers of a test, which then are as trusted.
+      tlsKeyFile: join(folder, 'key.pem'),
+      tlsCertificateFile: join(folder, 'certificate.pem'),
     },
   };
 };

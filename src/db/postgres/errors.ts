@@ -1,4 +1,4 @@
-import { isPinflowError, messageOf, PinflowError } from '../../errors.ts';
+import { isAboutCertificate, isPinflowError, messageOf, PinflowError, TRUST_ADVICE } from '../../errors.ts';
 
 /** What a failed call means, by SQLSTATE class (PostgreSQL manual, appendix A) or by the driver's and the system's code. */
 type Failure = {
@@ -84,7 +84,9 @@ export const postgresError = (error: unknown): PinflowError => {
     });
   }
   if (kind === 'refused') {
-    const todo = 'Set the user, password, database and sslmode of DATABASE_URL right.';
+    const todo = isAboutCertificate(code ?? '')
+      ? `Where DATABASE_URL has sslmode=verify-full, ${TRUST_ADVICE}, and DATABASE_URL the host it is for.`
+      : 'Set the user, password, database and sslmode of DATABASE_URL right.';
     return new PinflowError('postgres_unavailable', because('does not let us in', todo), { cause: error });
   }
   const [where, todo] =
