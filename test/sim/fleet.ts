@@ -8,7 +8,7 @@ import { isPinflowError, messageOf } from '../../src/errors.ts';
 import { deadLetterSender } from '../../src/log/dlq.ts';
 import { type Inlet, straightInlet } from '../../src/log/inlet.ts';
 import type { PinLog } from '../../src/log/log.ts';
-import { ARCHIVE_GROUP, STREAM_GROUP } from '../../src/log/open.ts';
+import { ARCHIVE_GROUP, STREAM_GROUP } from '../../src/log/names.ts';
 import { withSpool } from '../../src/log/spool.ts';
 import { openSqliteLog } from '../../src/log/sqlite.ts';
 import { createLogger } from '../../src/logger.ts';

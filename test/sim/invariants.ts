@@ -7,7 +7,7 @@ import { streamOffsets } from '../../src/db/postgres/speed-view.ts';
 import { messageOf } from '../../src/errors.ts';
 import { openLetters } from '../../src/log/dlq.ts';
 import type { LogRecord } from '../../src/log/log.ts';
-import { ARCHIVE_GROUP } from '../../src/log/open.ts';
+import { ARCHIVE_GROUP } from '../../src/log/names.ts';
 import { cleanPin } from '../../src/pin/clean.ts';
 import { decodeRecord } from '../../src/pin/decode.ts';
 import { writeTimestamp } from '../../src/pin/pin.ts';
