@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 
 /** Starts the real program as a user does, and what the e2e tests ask of it. */
-const CLI = join(import.meta.dir, '../../src/cli.ts');
+export const CLI = join(import.meta.dir, '../../src/cli.ts');
 
 /** Generous: the first start of the embedded Postgres takes some seconds on a busy machine. */
 const START_MS = 60_000;
