@@ -29,6 +29,7 @@ const stored: StoredPin = {
   save_location: 'Local save in /data/mens-fashion',
   receivedAtMicros: 1_767_225_600_000_001,
   posterName: undefined,
+  isStorable: false,
 };
 
 const cleaned: CleanPin = {
@@ -71,6 +72,7 @@ const anyStored: fc.Arbitrary<StoredPin> = fc.record({
   save_location: anyField,
   receivedAtMicros: fc.maxSafeNat(),
   posterName: fc.oneof(anyField, fc.constant(undefined)),
+  isStorable: fc.constant(false),
 });
 
 describe('rule placeholder', () => {
@@ -186,6 +188,12 @@ describe('rule follower_count', () => {
   for (const [text, want] of cases) {
     test(`${JSON.stringify(text)} is ${want}`, () => expect(parseFollowerCount(text)).toBe(want));
   }
+
+  test('more different counts than are remembered', () => {
+    const counts = Array.from({ length: 10_000 }, (_, n) => n);
+    for (const _ of [1, 2])
+      expect(counts.map((n) => parseFollowerCount(`${n}k`))).toEqual(counts.map((n) => BigInt(n) * 1000n));
+  });
 
   test('text as long as a pin may be is refused without reading it all', () => {
     const long = '0'.repeat(2_000_000);

@@ -68,12 +68,8 @@ const scaled = (digits: string, zeros: number): bigint | null => {
   return exact > INT64_MAX ? null : exact;
 };
 
-/**
- * Rule `follower_count`: "893k", "1.5k", "2M", "1B", "1,234" and plain digits become a whole number.
- * Null for anything else, for what is no whole number ("1.5", "1.2345k") and for what does not fit a signed 64-bit integer.
- */
-export const parseFollowerCount = (text: string | null): bigint | null => {
-  const count = text?.trim() ?? '';
+const readFollowerCount = (text: string): bigint | null => {
+  const count = text.trim();
   const match = count.length > FOLLOWERS_MAX ? null : FOLLOWERS.exec(count);
   if (match === null) return null;
   const zeros = MAGNITUDE[match[3] ?? ''] ?? 0;
@@ -82,25 +78,51 @@ export const parseFollowerCount = (text: string | null): bigint | null => {
   return fraction.length > zeros ? null : scaled(whole + fraction, zeros - fraction.length);
 };
 
+/** Counts are few thousand different texts, and to read one costs six times as much as to look it up: all are forgotten beyond this many. */
+const MAX_KNOWN_COUNTS = 4096;
+const knownCounts = new Map<string, bigint | null>();
+
+/**
+ * Rule `follower_count`: "893k", "1.5k", "2M", "1B", "1,234" and plain digits become a whole number.
+ * Null for anything else, for what is no whole number ("1.5", "1.2345k") and for what does not fit a signed 64-bit integer.
+ */
+export const parseFollowerCount = (text: string | null): bigint | null => {
+  if (text === null || text.length > FOLLOWERS_MAX) return text === null ? null : readFollowerCount(text);
+  const known = knownCounts.get(text);
+  if (known !== undefined) return known;
+  const count = readFollowerCount(text);
+  if (knownCounts.size === MAX_KNOWN_COUNTS) knownCounts.clear();
+  knownCounts.set(text, count);
+  return count;
+};
+
 const SAVED = 'Local save in ';
 
 /** Rule `save_location`: "Local save in /data/post" becomes "/data/post"; anything else stays. */
 export const cleanSaveLocation = (text: string | null): string | null =>
   text?.startsWith(`${SAVED}/`) ? text.slice(SAVED.length) : text;
 
+/** False for what `trim` certainly leaves: most tags need none of it. */
+const mayBeSpace = (unit: number): boolean => !(unit > 0x20 && unit < 0x7f);
+
 /** Rule `tag_list`: "one, two, three" becomes ["one","two","three"], trimmed, no empties; no tags are null. */
 export const splitTags = (text: string | null): readonly string[] | null => {
   if (text === null) return null;
   const tags: string[] = [];
-  for (const part of text.split(',')) {
-    const tag = part.trim();
+  for (let at = 0; at <= text.length; ) {
+    const comma = text.indexOf(',', at);
+    const end = comma === -1 ? text.length : comma;
+    const tag =
+      mayBeSpace(text.charCodeAt(at)) || mayBeSpace(text.charCodeAt(end - 1))
+        ? text.slice(at, end).trim()
+        : text.slice(at, end);
     if (tag !== '') tags.push(tag);
+    at = end + 1;
   }
   return tags.length === 0 ? null : tags;
 };
 
-const cleanText = (field: PlaceholderField, text: string | null): string | null =>
-  storableText(dropPlaceholder(field, text));
+const same = (text: string | null): string | null => text;
 
 /** JSON has a -0, which is equal to 0 and yet prints as another number. */
 const withoutMinusZero = (int32: number): number => int32 | 0;
@@ -126,21 +148,22 @@ const missingFields = (cleaned: Checked, posterIsMissed: boolean): readonly stri
 
 /** The one cleaning of pinflow: pure, total, the same for the batch and the speed layer. */
 export const cleanPin = (pin: StoredPin): CleanPin => {
+  const storable = pin.isStorable ? same : storableText;
   // Filled in place: a second object for each pin would cost as much as a rule.
   const cleaned = {
     uniqueId: pin.unique_id,
     receivedAtMicros: pin.receivedAtMicros,
-    category: storableText(pin.category),
+    category: storable(pin.category),
     indexNo: withoutMinusZero(pin.index),
-    title: cleanText('title', pin.title),
-    description: cleanText('description', pin.description),
+    title: storable(dropPlaceholder('title', pin.title)),
+    description: storable(dropPlaceholder('description', pin.description)),
     followerCount: parseFollowerCount(dropPlaceholder('follower_count', pin.follower_count)),
-    tagList: splitTags(cleanText('tag_list', pin.tag_list)),
-    isImageOrVideo: storableText(pin.is_image_or_video),
-    imageSrc: cleanText('image_src', pin.image_src),
+    tagList: splitTags(storable(dropPlaceholder('tag_list', pin.tag_list))),
+    isImageOrVideo: storable(pin.is_image_or_video),
+    imageSrc: storable(dropPlaceholder('image_src', pin.image_src)),
     downloaded: withoutMinusZero(pin.downloaded),
-    saveLocation: storableText(cleanSaveLocation(pin.save_location)),
-    posterName: cleanText('poster_name', pin.posterName ?? null),
+    saveLocation: storable(cleanSaveLocation(pin.save_location)),
+    posterName: storable(dropPlaceholder('poster_name', pin.posterName ?? null)),
     isError: false,
     errorFields: NONE,
   };

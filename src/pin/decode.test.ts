@@ -243,7 +243,7 @@ describe('decodeRecord', () => {
   test('what the edge accepted', () => {
     expect(decodeRecord(new TextEncoder().encode(lineOf(seedText)), 5)).toEqual({
       ok: true,
-      value: { ...seedPin, receivedAtMicros: AT, posterName: undefined },
+      value: { ...seedPin, receivedAtMicros: AT, posterName: undefined, isStorable: true },
     });
   });
 
@@ -302,11 +302,36 @@ describe('decodeRecord', () => {
       fc.property(anyPin, fc.maxSafeNat(), fc.option(fc.string(), { nil: undefined }), (pin, at, posterName) => {
         const line = lineOf(JSON.stringify({ ...pin, poster_name: posterName }), at);
         const decoded = decodeRecord(new TextEncoder().encode(line), 0);
-        const want = { ...pin, unique_id: pin.unique_id.toLowerCase(), receivedAtMicros: at, posterName };
+        const isStorable = !line.includes('\\u');
+        const want = { ...pin, unique_id: pin.unique_id.toLowerCase(), receivedAtMicros: at, posterName, isStorable };
         expect(decoded).toEqual({ ok: true, value: want });
         expect(cleanPin(want).uniqueId).toBe(want.unique_id);
       }),
     );
+  });
+
+  test('property: cleaning that trusts isStorable gives what cleaning gives that looks for itself', () => {
+    const codes = fc.array(fc.constantFrom(0, 0x20, 0x41, 0x5c, 0x75, 0xd83d, 0xde00, 0xe9));
+    const odd = fc.option(codes.map((units) => String.fromCharCode(...units)));
+    let trusted = 0;
+    fc.assert(
+      fc.property(anyPin, odd, odd, fc.boolean(), (pin, title, tags, isEscaped) => {
+        const text = JSON.stringify({ ...pin, title, tag_list: tags });
+        const record = isEscaped
+          ? text.replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+          : text;
+        const decoded = decodeRecord(encoder.encode(record), 0);
+        if (!decoded.ok) throw new Error(decoded.reject.reason);
+        if (decoded.value.isStorable) trusted++;
+        expect(cleanPin(decoded.value)).toEqual(cleanPin({ ...decoded.value, isStorable: false }));
+      }),
+    );
+    expect(trusted).toBeGreaterThan(0);
+  });
+
+  test('a text alone may hold what is not UTF-8: it is looked for', () => {
+    const decoded = decodeRecord(JSON.stringify({ ...seedPin, title: 'T' }).replace('"T"', '"\ud800"'), 0);
+    expect(decoded.ok && [decoded.value.isStorable, cleanPin(decoded.value).title]).toEqual([false, '\uFFFD']);
   });
 });
 

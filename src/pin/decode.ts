@@ -168,6 +168,7 @@ export const decodeRecord = (value: Uint8Array | string, timestampMillis: number
     save_location: pin.save_location,
     receivedAtMicros: parseMicros(pin.received_at) ?? appendedMicros(timestampMillis),
     posterName: typeof pin.poster_name === 'string' || pin.poster_name === null ? pin.poster_name : undefined,
+    isStorable: typeof value !== 'string' && !text.includes('\\u'),
   };
   return { ok: true, value: stored };
 };

@@ -17,6 +17,7 @@ const empty: StoredPin = {
   save_location: null,
   receivedAtMicros: 1,
   posterName: null,
+  isStorable: false,
 };
 
 test('names exactly the fields that cleaning can find missing, in its order', () => {

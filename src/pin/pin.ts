@@ -94,6 +94,8 @@ export type StoredPin = Pin & {
   /** Microseconds since the Unix epoch. */
   readonly receivedAtMicros: number;
   readonly posterName: string | null | undefined;
+  /** True where no text of it can have a NUL or a lone surrogate, as nothing in its line is escaped by `\\u`. Else it is not known. */
+  readonly isStorable: boolean;
 };
 
 /**

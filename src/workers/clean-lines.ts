@@ -5,9 +5,10 @@ import { cleanPin } from '../pin/clean.ts';
 import { decodeRecord } from '../pin/decode.ts';
 import { writeTimestamp } from '../pin/pin.ts';
 import { countCleaned, countReject, countSetAside, emptyQuality, type Quality } from '../pin/quality.ts';
+import { eachInTurns } from '../turns.ts';
 
-/** Lines cleaned without a pause: some milliseconds, so that the rows of the object before keep flowing to the store. */
-const PAUSE_LINES = 1000;
+/** Lines cleaned in one turn: some milliseconds, so that the rows of the object before keep flowing to the store. */
+const LINES_PER_TURN = 1000;
 
 /** A line that is no pin: the record as it was in the log, and why. */
 export type RejectedLine = { readonly offset: number; readonly reason: string; readonly value: Uint8Array };
@@ -32,12 +33,7 @@ export const cleanLines = async (partition: number, lines: readonly ArchivedLine
   const rejected: RejectedLine[] = [];
   const quality = emptyQuality();
   let errors = 0;
-  let untilPause = PAUSE_LINES;
-  for (const { offset, line } of lines) {
-    if (untilPause-- === 0) {
-      untilPause = PAUSE_LINES;
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+  await eachInTurns(lines, LINES_PER_TURN, ({ offset, line }) => {
     // Every line of the archive has its `received_at`.
     const decoded = decodeRecord(line, 0);
     if (!decoded.ok) {
@@ -45,15 +41,15 @@ export const cleanLines = async (partition: number, lines: readonly ArchivedLine
       if (wrapped === null) countReject(quality, decoded.reject);
       else countSetAside(quality, withoutDetail(wrapped.reason));
       rejected.push({ offset, ...(wrapped ?? { reason: decoded.reject.reason, value: line }) });
-      continue;
+      return;
     }
     const cleaned = cleanPin(decoded.value);
     countCleaned(quality, decoded.value, cleaned);
     if (cleaned.isError) errors++;
     const timestamp = writeTimestamp(cleaned.receivedAtMicros, offset);
     const held = rows.get(cleaned.uniqueId);
-    if (held !== undefined && held.writeTimestamp > timestamp) continue;
+    if (held !== undefined && held.writeTimestamp > timestamp) return;
     rows.set(cleaned.uniqueId, { ...cleaned, position: { partition, offset }, writeTimestamp: timestamp });
-  }
+  });
   return { rows: [...rows.values()], pins: lines.length - rejected.length, errors, rejected, quality };
 };

@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts';
 import { isRowError } from '../db/postgres/errors.ts';
 import type { Database } from '../db/postgres/open.ts';
-import type { SpeedPin } from '../db/postgres/speed-batch.ts';
+import { ANY_FIELD, type SpeedPin } from '../db/postgres/speed-batch.ts';
 import { type Committed, createSpeedWriter, type Prepared } from '../db/postgres/speed-commit.ts';
 import { messageOf } from '../errors.ts';
 import { type DeadLetter, letterValue, type SendDeadLetters } from '../log/dlq.ts';
@@ -13,6 +13,7 @@ import { cleanPin } from '../pin/clean.ts';
 import { decodeRecord } from '../pin/decode.ts';
 import { writeTimestamp } from '../pin/pin.ts';
 import { addParent, type Tracing, traced } from '../tracing/tracing.ts';
+import { eachInTurns } from '../turns.ts';
 import type { Patiently } from './stream-retry.ts';
 
 export type CommitDeps = {
@@ -41,13 +42,18 @@ export type Work = {
 
 export type StreamCommit = {
   /** Decodes, cleans and encodes: all that can be done while Postgres still works on the batch before. */
-  readonly prepare: (part: Pick<Work, 'partition' | 'to'> & { readonly records: readonly LogRecord[] }) => Work;
+  readonly prepare: (
+    part: Pick<Work, 'partition' | 'to'> & { readonly records: readonly LogRecord[] },
+  ) => Promise<Work>;
   /**
    * @param from the offset the database should hold; null: none yet
    * @throws PinflowError `fenced` (see `SpeedWriter`), and what trying again does not help
    */
   readonly commit: (work: Work, from: number | null) => Promise<Committed>;
 };
+
+/** Records decoded in one turn: some milliseconds, so that the rows of the batch before keep flowing to Postgres. */
+const RECORDS_PER_TURN = 500;
 
 const decode = (record: LogRecord): Decoded => {
   const decoded = decodeRecord(record.value, record.timestamp);
@@ -82,18 +88,16 @@ const parentsOf = ({ tracing }: CommitDeps, { records }: Work): ReadonlySet<stri
   return parents;
 };
 
-const countRecords = ({ metrics, clock }: CommitDeps, records: readonly Decoded[], pins: readonly SpeedPin[]) => {
-  const fields = new Map<string, number>();
-  let errors = 0;
-  for (const pin of pins) {
-    if (pin.isError) errors++;
-    for (const field of pin.errorFields) fields.set(field, (fields.get(field) ?? 0) + 1);
-  }
+const countRecords = ({ metrics, clock }: CommitDeps, { records, prepared }: Work) => {
+  const { pins, missing } = prepared;
+  const errors = missing.get(ANY_FIELD) ?? 0;
   const nowSeconds = clock.now() / 1000;
   for (let at = 0; at < pins.length; at += Math.ceil(pins.length / VISIBLE_SAMPLES)) {
     metrics.streamVisibleSeconds.observe(Math.max(0, nowSeconds - (pins[at]?.receivedAtMicros ?? 0) / 1e6));
   }
-  for (const [field, pinsWithout] of fields) metrics.streamErrorFields.inc({ field }, pinsWithout);
+  for (const [field, pinsWithout] of missing) {
+    if (field !== ANY_FIELD) metrics.streamErrorFields.inc({ field }, pinsWithout);
+  }
   metrics.streamBatchPins.observe(records.length);
   metrics.streamedPins.inc({ outcome: 'clean' }, pins.length - errors);
   metrics.streamedPins.inc({ outcome: 'error' }, errors);
@@ -117,11 +121,12 @@ export const createStreamCommit = (deps: CommitDeps, patiently: Patiently): Stre
     return { partition, records, prepared, to };
   };
 
-  const transact = async ({ partition, records, prepared, to }: Work, from: number | null) => {
+  const transact = async (work: Work, from: number | null) => {
+    const { partition, prepared, to } = work;
     const stopTimer = metrics.streamBatchSeconds.startTimer();
     const committed = await patiently('postgres', () => writer.commit({ topic, partition, from, to }, prepared));
     stopTimer();
-    countRecords(deps, records, prepared.pins);
+    countRecords(deps, work);
     return committed;
   };
 
@@ -147,7 +152,11 @@ export const createStreamCommit = (deps: CommitDeps, patiently: Patiently): Stre
   };
 
   return {
-    prepare: ({ partition, records, to }) => workOf(partition, records.map(decode), to),
+    prepare: async ({ partition, records, to }) => {
+      const decoded: Decoded[] = [];
+      await eachInTurns(records, RECORDS_PER_TURN, (record) => void decoded.push(decode(record)));
+      return workOf(partition, decoded, to);
+    },
     commit: (work, from) => {
       const attributes = { partition: work.partition, 'messaging.batch.message_count': work.records.length };
       return traced(deps.tracing, 'stream commit', parentsOf(deps, work), attributes, async () => {

@@ -116,7 +116,7 @@ export const createLane = (deps: LaneDeps, from: number | null): Lane => {
     for (let at = 0; at < fresh.length; ) {
       const slice = fresh.slice(at, at + pace.limit(highWatermark - (fresh[at]?.offset ?? 0)));
       at += slice.length;
-      const work = prepare({ partition, records: slice, to: nextOf(slice) });
+      const work = await prepare({ partition, records: slice, to: nextOf(slice) });
       await writing;
       // What was taken before the lane went elsewhere comes again, from where the database stands.
       if (seeks !== under) return;

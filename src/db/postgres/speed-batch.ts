@@ -10,11 +10,14 @@ export type SpeedPin = CleanPin & {
   readonly writeTimestamp: number;
 };
 
+/** Stands for a pin with any field missing. */
+export const ANY_FIELD = '*';
+
 export type WindowCount = {
   /** Microseconds since the Unix epoch, a whole minute. */
   readonly slideMicros: number;
   readonly category: string;
-  /** Empty for all pins of the slide, `*` for the erroneous ones, else the field that was missing. */
+  /** Empty for all pins of the slide, {@link ANY_FIELD} for the erroneous ones, else the field that was missing. */
   readonly field: string;
   readonly pins: number;
 };
@@ -57,7 +60,7 @@ export const countWindows = (pins: readonly SpeedPin[]): readonly WindowCount[] 
     const counts = categories.getOrInsertComputed(windowCategory(category), () => new Map<string, number>());
     counts.set('', (counts.get('') ?? 0) + 1);
     if (!isError) continue;
-    counts.set('*', (counts.get('*') ?? 0) + 1);
+    counts.set(ANY_FIELD, (counts.get(ANY_FIELD) ?? 0) + 1);
     for (const field of errorFields) counts.set(field, (counts.get(field) ?? 0) + 1);
   }
   const all: WindowCount[] = [];
@@ -69,4 +72,11 @@ export const countWindows = (pins: readonly SpeedPin[]): readonly WindowCount[] 
   return all.sort(
     (a, b) => a.slideMicros - b.slideMicros || compareText(a.category, b.category) || compareText(a.field, b.field),
   );
+};
+
+/** Over all windows: erroneous pins under {@link ANY_FIELD}, and those that lacked each field. */
+export const missingOf = (counts: readonly WindowCount[]): ReadonlyMap<string, number> => {
+  const missing = new Map<string, number>();
+  for (const { field, pins } of counts) if (field !== '') missing.set(field, (missing.get(field) ?? 0) + pins);
+  return missing;
 };

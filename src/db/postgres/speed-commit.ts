@@ -6,7 +6,7 @@ import { copyIn } from './copy-in.ts';
 import { COPY_COLUMNS, copyRows } from './copy-rows.ts';
 import { isUnsupported, postgresError } from './errors.ts';
 import type { Database } from './open.ts';
-import { countWindows, foldPins, type SpeedPin, type WindowCount } from './speed-batch.ts';
+import { countWindows, foldPins, missingOf, type SpeedPin, type WindowCount } from './speed-batch.ts';
 
 /** Offsets [from, to) of a partition, whose rows become one transaction. */
 export type Move = {
@@ -126,6 +126,8 @@ const timesOf = (pins: readonly SpeedPin[], counts: readonly WindowCount[]): Tim
 /** What is sent of a micro-batch, encoded while Postgres still works on the one before. */
 export type Prepared = {
   readonly pins: readonly SpeedPin[];
+  /** See `missingOf`. */
+  readonly missing: ReadonlyMap<string, number>;
   readonly windows: string[];
   readonly times: Times;
   readonly rows:
@@ -208,7 +210,13 @@ export const createSpeedWriter = (
   };
   const prepare: SpeedWriter['prepare'] = (pins) => {
     const counts = countWindows(pins);
-    return { pins, windows: windowColumns(counts), times: timesOf(pins, counts), rows: encode(foldPins(pins)) };
+    return {
+      pins,
+      missing: missingOf(counts),
+      windows: windowColumns(counts),
+      times: timesOf(pins, counts),
+      rows: encode(foldPins(pins)),
+    };
   };
   const commit: SpeedWriter['commit'] = async (move, prepared) => {
     try {
