@@ -71,7 +71,7 @@ export const SETTINGS = {
   METRICS_PORT: setting(
     int(0, 65_535).optional(),
     null,
-    'Port of /metrics, /healthz and /readyz where `work` runs without an edge; 0 takes a free one. Unset: none.',
+    'Port of /metrics, /healthz and /readyz of this process alone, with an edge or without; 0 takes a free one. Unset: none.',
   ),
   DATA_DIR: setting(text, './.data', 'Folder of the embedded parts, the spool and the lock. Created when missing.'),
   LOG_LEVEL: setting(

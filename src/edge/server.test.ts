@@ -207,6 +207,12 @@ describe('listening', () => {
     expect(start).toThrow(/PORT=0/);
   });
 
+  test('a taken METRICS_PORT is named as such', async () => {
+    const { port, harness } = await serve();
+    const options = { app: harness.app, host: HOST, port, requestTimeoutMs: 1000, logger };
+    expect(() => startEdge({ ...options, portSetting: 'METRICS_PORT' })).toThrow(/set METRICS_PORT to another/);
+  });
+
   test('a port is free again right after stop', async () => {
     const { edge, port, harness } = await serve();
     await fetch(`${edge.url}/healthz`);

@@ -14,6 +14,8 @@ type EdgeOptions = {
   readonly host: string;
   /** 0 takes a free one. */
   readonly port: number;
+  /** Where `port` comes from, for messages. (Default: PORT) */
+  readonly portSetting?: 'PORT' | 'METRICS_PORT';
   /** Longest the app takes over one request without a word, milliseconds. */
   readonly requestTimeoutMs: number;
   readonly logger: Logger;
@@ -30,17 +32,16 @@ export type Edge = {
   readonly stop: (deadlineMs: number) => Promise<number>;
 };
 
-const startError = (error: unknown, host: string, port: number): PinflowError => {
-  const code = (error as { readonly code?: unknown }).code;
-  if (code === 'EADDRINUSE')
-    return new PinflowError(
-      'in_use',
-      `port ${port} on ${host} is taken by another program: stop that one, or set PORT to another (PORT=0 takes a free one)`,
-      { cause: error },
-    );
-  return new PinflowError('config', `cannot listen on ${host} port ${port} (${String(code)}): set HOST and PORT`, {
-    cause: error,
-  });
+type Listening = Pick<EdgeOptions, 'host' | 'port'> & Required<Pick<EdgeOptions, 'portSetting'>>;
+
+const startError = (cause: unknown, { host, port, portSetting }: Listening): PinflowError => {
+  const code = (cause as { readonly code?: unknown }).code;
+  if (code !== 'EADDRINUSE') {
+    const message = `cannot listen on ${host} port ${port} (${String(code)}): set HOST and ${portSetting}`;
+    return new PinflowError('config', message, { cause });
+  }
+  const message = `port ${port} on ${host} is taken: stop what listens there, or set ${portSetting} to another (${portSetting}=0 takes a free one)`;
+  return new PinflowError('in_use', message, { cause });
 };
 
 /** Bun's own limit is 255 seconds; a longer one has to be none. */
@@ -56,7 +57,8 @@ const idleTimeout = (requestTimeoutMs: number): number => {
  * lost by that, as none was answered: the client sends again. Clients that wait for each answer are not concerned.
  * @throws PinflowError `in_use` when the port is taken, `config` when host or port cannot be listened on
  */
-export const startEdge = ({ app, host, port, requestTimeoutMs, logger }: EdgeOptions): Edge => {
+export const startEdge = (options: EdgeOptions): Edge => {
+  const { app, host, port, portSetting = 'PORT', requestTimeoutMs, logger } = options;
   const drain = new AbortController();
   const bindings: EdgeBindings = {
     keepOpen: (request) => server.timeout(request, 0),
@@ -79,7 +81,7 @@ export const startEdge = ({ app, host, port, requestTimeoutMs, logger }: EdgeOpt
   try {
     server = serve();
   } catch (error) {
-    throw startError(error, host, port);
+    throw startError(error, { host, port, portSetting });
   }
 
   const stop = async (deadlineMs: number): Promise<number> => {
