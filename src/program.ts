@@ -169,10 +169,10 @@ const openEdge = async (running: Running, lookups: Lookups, inlet: Inlet): Promi
     recentRuns: () => recentRuns(database, RECENT_RUNS),
     logger,
   });
-  const { HOST: host, PORT: port, REQUEST_TIMEOUT_MS, FEEDBACK_WAIT_MS } = config;
+  const { HOST: host, PORT: port, REUSE_PORT: reusePort, REQUEST_TIMEOUT_MS, FEEDBACK_WAIT_MS } = config;
   // A request may be silent for both, one after the other.
   const requestTimeoutMs = REQUEST_TIMEOUT_MS + FEEDBACK_WAIT_MS;
-  const edge = startEdge({ app, host, port, requestTimeoutMs, logger });
+  const edge = startEdge({ app, host, port, reusePort, requestTimeoutMs, logger });
   const stopBoth = async (deadlineMs: number) => {
     history.stop();
     const cut = await edge.stop(deadlineMs);
@@ -182,7 +182,7 @@ const openEdge = async (running: Running, lookups: Lookups, inlet: Inlet): Promi
   return { ...edge, stop: stopBoth };
 };
 
-/** Where this process alone is asked how it is; null unless METRICS_PORT is set. */
+/** Where this process alone is asked how it is, also when it shares the edge's port with others; null unless METRICS_PORT is set. */
 const openWatch = (running: Running, inlet: Inlet | null): Edge | null => {
   const { HOST: host, METRICS_PORT: port, REQUEST_TIMEOUT_MS: requestTimeoutMs } = running.config;
   if (port === undefined) return null;
