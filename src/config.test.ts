@@ -135,6 +135,7 @@ describe('settings that must fit together', () => {
   const wrong: readonly (readonly [string, Readonly<Record<string, string>>, string])[] = [
     ['open to other machines without keys', { HOST: '0.0.0.0' }, 'set API_KEYS'],
     ['open to other machines over IPv6', { HOST: '::' }, 'set API_KEYS'],
+    ['a port to be shared that each takes for itself', { REUSE_PORT: 'true', PORT: '0' }, 'set one PORT for all'],
     ['SASL without a name', { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_PASSWORD: 'x' }, 'KAFKA_SASL_USERNAME'],
     ['SASL without a password', { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'x' }, 'KAFKA_SASL_PASSWORD'],
     ['a pin larger than a body', { MAX_PIN_BYTES: '2048', MAX_BODY_BYTES: '1024' }, 'MAX_BODY_BYTES'],
@@ -148,6 +149,7 @@ describe('settings that must fit together', () => {
   const right: readonly (readonly [string, Readonly<Record<string, string>>])[] = [
     ['open to other machines with keys', { HOST: '0.0.0.0', API_KEYS: key }],
     ['localhost by name', { HOST: 'localhost' }],
+    ['a port to be shared', { REUSE_PORT: 'true', PORT: '8000' }],
     ['loopback over IPv6', { HOST: '::1' }],
     ['SASL whole', { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'x', KAFKA_SASL_PASSWORD: 'y' }],
     ['an AWS key whole', { AWS_ACCESS_KEY_ID: 'x', AWS_SECRET_ACCESS_KEY: 'y' }],

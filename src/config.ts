@@ -68,10 +68,15 @@ const GIB = 1024 * MIB;
 export const SETTINGS = {
   HOST: setting(text, '127.0.0.1', 'Address the edge listens on. Other than loopback needs API_KEYS.'),
   PORT: setting(int(0, 65_535), '8000', 'Port the edge listens on; 0 takes a free one.'),
+  REUSE_PORT: setting(
+    bool,
+    'false',
+    'true lets several edges of this machine listen on PORT; the system deals connections among them. On Linux only: elsewhere Bun ignores it. Each needs a DATA_DIR of its own, and KAFKA_BROKERS the log they share.',
+  ),
   METRICS_PORT: setting(
     int(0, 65_535).optional(),
     null,
-    'Port of /metrics, /healthz and /readyz where `work` runs without an edge; 0 takes a free one. Unset: none.',
+    'Port of /metrics, /healthz and /readyz of this process alone, with an edge or without; 0 takes a free one. Unset: none.',
   ),
   DATA_DIR: setting(text, './.data', 'Folder of the embedded parts, the spool and the lock. Created when missing.'),
   LOG_LEVEL: setting(
@@ -352,6 +357,7 @@ const crossChecks: readonly ((c: Config) => string | null)[] = [
     !LOOPBACK.has(c.HOST) && (c.API_KEYS?.length ?? 0) === 0
       ? `HOST=${c.HOST} is reachable from other machines: set API_KEYS, or HOST=127.0.0.1.`
       : null,
+  (c) => (c.REUSE_PORT && c.PORT === 0 ? 'REUSE_PORT=true, but PORT=0 takes a free one: set one PORT for all.' : null),
   (c) =>
     c.KAFKA_SASL_MECHANISM !== undefined && (c.KAFKA_SASL_USERNAME === undefined || c.KAFKA_SASL_PASSWORD === undefined)
       ? 'KAFKA_SASL_MECHANISM is set: set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD too.'

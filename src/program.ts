@@ -111,8 +111,9 @@ const workerReadiness = ({ supervisor }: Running): readonly PartState[] =>
     ...(worker.state === 'ready' ? {} : { reason: worker.detail ?? worker.state }),
   }));
 
-const readiness = (running: Running, inlet: Inlet): readonly PartState[] => [
-  ...inletReadiness(running.log, inlet.state()),
+/** @param inlet of the edge; null where there is none */
+const readiness = (running: Running, inlet: Inlet | null): readonly PartState[] => [
+  ...(inlet === null ? [] : inletReadiness(running.log, inlet.state())),
   ...workerReadiness(running),
 ];
 
@@ -135,11 +136,10 @@ const stampFloor = async (log: PinLog): Promise<number> => ((await log.lastTimes
 const openLookupPool = (url: string, logger: Logger, applicationName: string): Database =>
   openPostgres({ url, max: LOOKUP_CONNECTIONS, logger, applicationName });
 
-/** The edge and its way into the log, which is closed after it. */
-const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
+/** The edge over its way into the log, which is closed after it. */
+const openEdge = async (running: Running, lookups: Lookups, inlet: Inlet): Promise<Edge> => {
   const { config, log, logger, metrics } = running;
   const { database, pinStores } = lookups;
-  const inlet = await openInlet(config, log, { logger, metrics });
   const status = () => statusOf(running, lookups);
   const history = startHistory({ status, clock: systemClock, logger });
   const queries = openLookupPool(config.DATABASE_URL ?? '', logger, 'pinflow-sql');
@@ -169,9 +169,10 @@ const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
     recentRuns: () => recentRuns(database, RECENT_RUNS),
     logger,
   });
-  const { HOST: host, PORT: port, REQUEST_TIMEOUT_MS, FEEDBACK_WAIT_MS } = config;
+  const { HOST: host, PORT: port, REUSE_PORT: reusePort, REQUEST_TIMEOUT_MS, FEEDBACK_WAIT_MS } = config;
   // A request may be silent for both, one after the other.
-  const edge = startEdge({ app, host, port, requestTimeoutMs: REQUEST_TIMEOUT_MS + FEEDBACK_WAIT_MS, logger });
+  const requestTimeoutMs = REQUEST_TIMEOUT_MS + FEEDBACK_WAIT_MS;
+  const edge = startEdge({ app, host, port, reusePort, requestTimeoutMs, logger });
   const stopBoth = async (deadlineMs: number) => {
     history.stop();
     const cut = await edge.stop(deadlineMs);
@@ -181,17 +182,17 @@ const openEdge = async (running: Running, lookups: Lookups): Promise<Edge> => {
   return { ...edge, stop: stopBoth };
 };
 
-/** Where a process without an edge is asked how it is; null unless METRICS_PORT is set. */
-const openWatch = (running: Running): Edge | null => {
+/** Where this process alone is asked how it is, also when it shares the edge's port with others; null unless METRICS_PORT is set. */
+const openWatch = (running: Running, inlet: Inlet | null): Edge | null => {
   const { HOST: host, METRICS_PORT: port, REQUEST_TIMEOUT_MS: requestTimeoutMs } = running.config;
   if (port === undefined) return null;
   const app = createWatchApp({
     limits: running.config,
     metricsText: async () => mergeMetrics(await allMetrics(running)),
-    readiness: () => workerReadiness(running),
+    readiness: () => readiness(running, inlet),
     logger: running.logger,
   });
-  return startEdge({ app, host, port, requestTimeoutMs, logger: running.logger });
+  return startEdge({ app, host, port, portSetting: 'METRICS_PORT', requestTimeoutMs, logger: running.logger });
 };
 
 const workersOf = (config: Config, parts: ProgramParts, hostsPostgres: boolean) => ({
@@ -226,7 +227,7 @@ type StartOptions = {
 
 /**
  * Starts the parts asked for. The edge answers as soon as the log is open; Postgres and the other engines join behind it.
- * @throws PinflowError `in_use` when another program has this DATA_DIR or PORT, `config`, `log_unavailable`
+ * @throws PinflowError `in_use` when another program has this DATA_DIR, PORT or METRICS_PORT, `config`, `log_unavailable`
  */
 export const startProgram = async ({ config: given, parts, logger, command }: StartOptions): Promise<Program> => {
   checkSchedules(given, logger);
@@ -250,7 +251,11 @@ export const startProgram = async ({ config: given, parts, logger, command }: St
       store: await openBlobStore(config),
       pinStores: await openPinStores(config, logger),
     };
-    const edge = parts.edge ? await openEdge(running, lookups) : openWatch(running);
+    const inlet = parts.edge ? await openInlet(config, running.log, { logger, metrics }) : null;
+    const edge = inlet === null ? null : await openEdge(running, lookups, inlet);
+    // After the edge: who reads there that all is ready may send pins.
+    const watch = openWatch(running, inlet);
+    const told = watch ?? edge;
     supervisor.start();
     const stopWatching = watchThread(metrics, 'main');
     const gauges = gaugesOf(running, lookups);
@@ -262,14 +267,14 @@ export const startProgram = async ({ config: given, parts, logger, command }: St
       await gauges.stop();
     };
     return {
-      edgeUrl: parts.edge ? (edge?.url ?? null) : null,
-      metricsUrl: edge === null ? null : `${edge.url}/metrics`,
+      edgeUrl: edge?.url ?? null,
+      metricsUrl: told === null ? null : `${told.url}/metrics`,
       postgresUrl: postgres.url,
       counts: async () => readCounts(await allMetrics(running)),
       workers: supervisor.states,
       endWorker: supervisor.end,
       stop: once(async () => {
-        await Promise.all([atMost(stopMeasuring(), CLOSE_TIMEOUT_MS), stop(running, lookups, edge, locks)]);
+        await Promise.all([atMost(stopMeasuring(), CLOSE_TIMEOUT_MS), stop(running, lookups, [edge, watch], locks)]);
       }),
     };
   } catch (error) {
@@ -289,11 +294,11 @@ const once = (work: () => Promise<void>): (() => Promise<void>) => {
 const stop = async (
   { config, log, supervisor }: Running,
   lookups: Lookups,
-  edge: Edge | null,
+  servers: readonly (Edge | null)[],
   locks: readonly Lock[],
 ) => {
   const deadline = Date.now() + config.DRAIN_TIMEOUT_MS;
-  await edge?.stop(config.DRAIN_TIMEOUT_MS);
+  await Promise.all(servers.map((server) => server?.stop(config.DRAIN_TIMEOUT_MS)));
   // Before the embedded Postgres goes.
   await atMost(lookups.database.close(), CLOSE_TIMEOUT_MS);
   await supervisor.drain(DRAIN_ORDER, Math.max(0, deadline - Date.now()));

@@ -36,7 +36,8 @@ type Run = {
 
 const startRun = async (settings: Readonly<Record<string, string>>, dir: string): Promise<Run> => {
   const ports = { PORT: String(await lastingPort()), POSTGRES_PORT: String(await lastingPort()), HOST: '127.0.0.1' };
-  const env = environmentWith({ ...settings, ...ports });
+  // No METRICS_PORT: both processes would take it.
+  const env = environmentWith({ ...settings, ...ports, METRICS_PORT: '' });
   const config = readConfig(env);
   const drainTimeoutMs = config.DRAIN_TIMEOUT_MS;
   const program = startSubject({ command: 'up', env, output: join(dir, 'up.log'), drainTimeoutMs });

@@ -207,6 +207,12 @@ describe('listening', () => {
     expect(start).toThrow(/PORT=0/);
   });
 
+  test('a taken METRICS_PORT is named as such', async () => {
+    const { port, harness } = await serve();
+    const options = { app: harness.app, host: HOST, port, requestTimeoutMs: 1000, logger };
+    expect(() => startEdge({ ...options, portSetting: 'METRICS_PORT' })).toThrow(/set METRICS_PORT to another/);
+  });
+
   test('a port is free again right after stop', async () => {
     const { edge, port, harness } = await serve();
     await fetch(`${edge.url}/healthz`);
@@ -220,6 +226,38 @@ describe('listening', () => {
     const { harness } = await serve();
     expect(() => startEdge({ app: harness.app, host: '192.0.2.1', port: 0, requestTimeoutMs: 1000, logger })).toThrow(
       /HOST/,
+    );
+  });
+});
+
+describe.skipIf(process.platform !== 'linux')('a shared port, on Linux', () => {
+  /** Listens on a port, beside others or alone, and says on each answer which one it is. */
+  const listen = (name: string, port: number, reusePort: boolean): Edge => {
+    const app = { fetch: async () => new Response(name) };
+    const edge = startEdge({ app, host: HOST, port, reusePort, requestTimeoutMs: 1000, logger });
+    closing.push(() => edge.stop(0));
+    return edge;
+  };
+  /** A new connection. */
+  const ask = async ({ url }: Edge) => (await fetch(url, { headers: { connection: 'close' } })).text();
+  const portOf = ({ url }: Edge) => Number(new URL(url).port);
+
+  test('connections go to both who ask for it, and all to the one that is left', async () => {
+    const first = listen('first', 0, true);
+    const second = listen('second', portOf(first), true);
+    const seen = new Set<string>();
+    await until('both have answered', async () => seen.add(await ask(first)).size === 2);
+    await second.stop(DEADLINE_MS);
+    const left = await Promise.all(Array.from({ length: 50 }, () => ask(first)));
+    expect(new Set(left)).toEqual(new Set(['first']));
+  });
+
+  test('who does not ask for it is refused, and who asks where another does not share is told so', () => {
+    const shared = portOf(listen('first', 0, true));
+    expect(() => listen('second', shared, false)).toThrow(expect.objectContaining({ code: 'in_use' }));
+    const alone = portOf(listen('third', 0, false));
+    expect(() => listen('fourth', alone, true)).toThrow(
+      expect.objectContaining({ code: 'in_use', message: expect.stringMatching(/does not share it.*set PORT/) }),
     );
   });
 });

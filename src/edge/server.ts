@@ -14,6 +14,10 @@ type EdgeOptions = {
   readonly host: string;
   /** 0 takes a free one. */
   readonly port: number;
+  /** Where `port` comes from, for messages. (Default: PORT) */
+  readonly portSetting?: 'PORT' | 'METRICS_PORT';
+  /** Others that ask for it too may listen on `port`; connections are dealt among them. Linux only. (Default: false) */
+  readonly reusePort?: boolean;
   /** Longest the app takes over one request without a word, milliseconds. */
   readonly requestTimeoutMs: number;
   readonly logger: Logger;
@@ -30,17 +34,19 @@ export type Edge = {
   readonly stop: (deadlineMs: number) => Promise<number>;
 };
 
-const startError = (error: unknown, host: string, port: number): PinflowError => {
-  const code = (error as { readonly code?: unknown }).code;
-  if (code === 'EADDRINUSE')
-    return new PinflowError(
-      'in_use',
-      `port ${port} on ${host} is taken by another program: stop that one, or set PORT to another (PORT=0 takes a free one)`,
-      { cause: error },
-    );
-  return new PinflowError('config', `cannot listen on ${host} port ${port} (${String(code)}): set HOST and PORT`, {
-    cause: error,
-  });
+type Listening = Pick<EdgeOptions, 'host' | 'port'> & Required<Pick<EdgeOptions, 'portSetting' | 'reusePort'>>;
+
+const startError = (cause: unknown, { host, port, portSetting, reusePort }: Listening): PinflowError => {
+  const code = (cause as { readonly code?: unknown }).code;
+  if (code !== 'EADDRINUSE') {
+    const message = `cannot listen on ${host} port ${port} (${String(code)}): set HOST and ${portSetting}`;
+    return new PinflowError('config', message, { cause });
+  }
+  // Linux shares a port only among programs that all ask for it, of one user (socket(7)).
+  const message = reusePort
+    ? `port ${port} on ${host} is taken by a program that does not share it: stop that one, give it REUSE_PORT=true if it is an edge of the same user, or set ${portSetting} to another. Ports are shared on Linux only`
+    : `port ${port} on ${host} is taken: stop what listens there, or set ${portSetting} to another (${portSetting}=0 takes a free one)`;
+  return new PinflowError('in_use', message, { cause });
 };
 
 /** Bun's own limit is 255 seconds; a longer one has to be none. */
@@ -54,9 +60,10 @@ const idleTimeout = (requestTimeoutMs: number): number => {
  *
  * Bun closes a connection on which a request is sent before the answer to the one ahead of it (oven-sh/bun#38128). No pin is
  * lost by that, as none was answered: the client sends again. Clients that wait for each answer are not concerned.
- * @throws PinflowError `in_use` when the port is taken, `config` when host or port cannot be listened on
+ * @throws PinflowError `in_use` when the port is taken (with `reusePort`: by one that does not share it), `config` when host or port cannot be listened on
  */
-export const startEdge = ({ app, host, port, requestTimeoutMs, logger }: EdgeOptions): Edge => {
+export const startEdge = (options: EdgeOptions): Edge => {
+  const { app, host, port, portSetting = 'PORT', reusePort = false, requestTimeoutMs, logger } = options;
   const drain = new AbortController();
   const bindings: EdgeBindings = {
     keepOpen: (request) => server.timeout(request, 0),
@@ -67,8 +74,9 @@ export const startEdge = ({ app, host, port, requestTimeoutMs, logger }: EdgeOpt
       hostname: host,
       port,
       development: false,
-      // Not a default: outside development Bun shares a port with whoever else asks, and requests go to either at random.
-      reusePort: false,
+      // Always said, as `false` is not the default: outside development Bun shares a port with whoever else asks, and requests
+      // go to either at random. Sharing is for edges that were told to; Bun ignores it but on Linux (bun.com/docs/guides/http/cluster).
+      reusePort,
       idleTimeout: idleTimeout(requestTimeoutMs),
       // Bodies are limited by the app, which answers in the shape of all other errors; bytes nobody reads are not buffered.
       maxRequestBodySize: Number.MAX_SAFE_INTEGER,
@@ -79,7 +87,7 @@ export const startEdge = ({ app, host, port, requestTimeoutMs, logger }: EdgeOpt
   try {
     server = serve();
   } catch (error) {
-    throw startError(error, host, port);
+    throw startError(error, { host, port, portSetting, reusePort });
   }
 
   const stop = async (deadlineMs: number): Promise<number> => {

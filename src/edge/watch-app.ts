@@ -8,7 +8,7 @@ type WatchDeps = Pick<EdgeDeps, 'readiness' | 'metricsText' | 'logger'> & {
   readonly limits: Pick<EdgeDeps['limits'], 'API_KEYS'>;
 };
 
-/** What a process without an edge answers: how it is, and its metrics, by the same rules of access as the edge. */
+/** What a process answers on METRICS_PORT: how it is, and its metrics, by the same rules of access as the edge. */
 export const createWatchApp = (deps: WatchDeps): Pick<EdgeApp, 'fetch'> => {
   const guard = createGuard(deps.limits.API_KEYS);
   const getReady = createGetReady(deps);
@@ -19,7 +19,7 @@ export const createWatchApp = (deps: WatchDeps): Pick<EdgeApp, 'fetch'> => {
     if (pathname === '/readyz') return getReady();
     guard(request);
     if (pathname === '/metrics') return getMetrics();
-    return errorResponse('not_found', 'this process has no edge: there are /metrics, /healthz and /readyz');
+    return errorResponse('not_found', 'this port has /metrics, /healthz and /readyz, and no edge');
   };
   return { fetch: (request) => answer(request).catch((error: unknown) => responseOf(error, deps.logger)) };
 };

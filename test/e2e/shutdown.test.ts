@@ -5,12 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { archivePartitions, listManifest } from '../../src/blob/archive.ts';
 import { openFsBlobStore } from '../../src/blob/fs.ts';
-import { readConfig } from '../../src/config.ts';
 import { somePin } from '../../src/edge/fixture.ts';
-import { openLog } from '../../src/log/open.ts';
-import { createLogger } from '../../src/logger.ts';
 import { freshDatabase, freshName } from '../servers/fresh.ts';
 import { type OwnServer, ownServer, testServer } from '../servers/servers.ts';
+import { recordsOf } from './log-records.ts';
 import { type Env, eventually, type Running, startProgram } from './program.ts';
 
 /** SIGTERM in the middle of load: what was acked is in the log, a drain ends within DRAIN_TIMEOUT_MS, a second signal ends at once. */
@@ -72,19 +70,7 @@ const exitWithin = async ({ exited, output }: Running, limitMs: number): Promise
   return Promise.race([exited, late]);
 };
 
-const idsInLog = async (env: Env): Promise<readonly string[]> => {
-  const log = await openLog(readConfig(env), { logger: createLogger('silent', 'test') });
-  const ids: string[] = [];
-  for (const { partition, start: first, end } of await log.partitions()) {
-    for (let offset = first; offset < end; ) {
-      const records = await log.read({ partition, offset }, 1000);
-      ids.push(...records.map(({ key }) => key ?? ''));
-      offset = (records.at(-1)?.offset ?? end) + 1;
-    }
-  }
-  await log.close();
-  return ids;
-};
+const idsInLog = async (env: Env): Promise<readonly string[]> => (await recordsOf(env)).map(({ key }) => key ?? '');
 
 const missingIn = (acked: ReadonlySet<string>, ids: readonly string[]) => {
   const there = new Set(ids);

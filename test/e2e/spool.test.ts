@@ -2,13 +2,11 @@ import { afterAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readConfig } from '../../src/config.ts';
 import { somePin } from '../../src/edge/fixture.ts';
-import { openKafkaLog } from '../../src/log/kafka.ts';
-import { createLogger } from '../../src/logger.ts';
 import { freshName } from '../servers/fresh.ts';
 import { freePorts } from '../servers/install.ts';
 import { type OwnServer, ownServer, testServer } from '../servers/servers.ts';
+import { recordsOf } from './log-records.ts';
 import { eventually, type Running, startProgram } from './program.ts';
 
 /** The real program on a real Kafka that is not there yet, hangs, and comes back: every post is a 2xx, and every pin arrives. */
@@ -48,21 +46,6 @@ const postMany = async ({ url }: Running, count: number): Promise<Posted> => {
     durability: response.headers.get('x-pin-durability'),
     position: outcomes.find(({ position }) => position !== null)?.position ?? null,
   };
-};
-
-const idsInKafka = async (settings: Readonly<Record<string, string>>): Promise<readonly string[]> => {
-  const config = readConfig(settings);
-  const log = await openKafkaLog(config, { topic: config.PIN_TOPIC, logger: createLogger('silent', 'test') });
-  const ids: string[] = [];
-  for (const { partition, start, end } of await log.partitions()) {
-    for (let offset = start; offset < end; ) {
-      const records = await log.read({ partition, offset }, 1000);
-      ids.push(...records.map(({ key }) => key ?? ''));
-      offset = (records.at(-1)?.offset ?? end) + 1;
-    }
-  }
-  await log.close();
-  return ids;
 };
 
 const inSpool = async ({ url }: Running): Promise<number> => {
@@ -126,7 +109,7 @@ describe.skipIf(!isOurs)('an edge whose broker fails', () => {
     const edge = program;
     await eventually('the spool is empty', SETTLE_MS, async () => ((await inSpool(edge)) === 0 ? true : null));
     const ids = [...posted.flatMap((one) => one.ids), ...bulk];
-    const inKafka = new Set(await idsInKafka(settings));
+    const inKafka = new Set((await recordsOf(settings)).map(({ key }) => key ?? ''));
     expect(ids.filter((id) => !inKafka.has(id))).toEqual([]);
     expect(inKafka.size).toBe(ids.length);
     expect(await program.kill('SIGTERM')).toBe(0);
