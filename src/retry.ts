@@ -76,8 +76,14 @@ const sweepOnce = (): void => {
 /**
  * `work`'s result, or a throw of `late()` once `ms` milliseconds (and up to 50 more) have passed.
  * `work` itself goes on; its late failure is silent.
+ * @param settled called when `work` has ended, however late (Default: nobody waits for that)
  */
-export const withDeadline = <T>(work: Promise<T>, ms: number, late: () => PinflowError): Promise<T> =>
+export const withDeadline = <T>(
+  work: Promise<T>,
+  ms: number,
+  late: () => PinflowError,
+  settled?: () => void,
+): Promise<T> =>
   new Promise((resolve, reject) => {
     const expire = () => {
       waits.delete(wait);
@@ -89,10 +95,12 @@ export const withDeadline = <T>(work: Promise<T>, ms: number, late: () => Pinflo
     work.then(
       (value) => {
         waits.delete(wait);
+        settled?.();
         resolve(value);
       },
       (error: unknown) => {
         waits.delete(wait);
+        settled?.();
         reject(error);
       },
     );

@@ -36,7 +36,7 @@ const importsOf = (text: string): readonly string[] =>
   );
 
 /** What may be used everywhere but in src/pin, which is pure. */
-const SHARED = ['clock.ts', 'config.ts', 'errors.ts', 'logger.ts', 'metrics.ts', 'retry.ts', 'tracing'];
+const SHARED = ['clock.ts', 'config.ts', 'errors.ts', 'logger.ts', 'metrics.ts', 'retry.ts', 'tracing', 'turns.ts'];
 const PORTS = ['log', 'blob', 'db'];
 const ENGINES = ['pin', ...PORTS, 'data-dir.ts', 'engines.ts'];
 
@@ -47,6 +47,7 @@ const MAY_KNOW: Readonly<Record<string, readonly string[]>> = {
   'clock.ts': [],
   'metrics.ts': [],
   'retry.ts': ['errors.ts'],
+  'turns.ts': [],
   tracing: ['config.ts', 'errors.ts', 'retry.ts'],
   'config.ts': ['errors.ts'],
   'logger.ts': ['config.ts'],

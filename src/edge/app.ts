@@ -16,6 +16,7 @@ import { createPostPin } from './pins.ts';
 import { createGetRun } from './runs.ts';
 import { createPostSql } from './sql.ts';
 import { createStatusRoutes } from './status.ts';
+import { type Tally, tallies } from './tally.ts';
 
 type Env = { Bindings: EdgeBindings };
 type Route = {
@@ -89,8 +90,13 @@ export const createApp = (deps: EdgeDeps): EdgeApp => {
   const guard = createGuard(deps.limits.API_KEYS);
   const routes = routesOf(deps);
 
+  const requestsOf = tallies(metrics.requests);
+  /** By route and status. */
+  const answered = new Map<string, Map<number, Tally>>();
   const counted = (route: string, response: Response): Response => {
-    metrics.requests.inc({ route, status: String(response.status) });
+    const { status } = response;
+    const statuses = answered.getOrInsertComputed(route, () => new Map());
+    statuses.getOrInsertComputed(status, () => requestsOf({ route, status: String(status) }))();
     return response;
   };
 

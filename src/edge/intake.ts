@@ -6,6 +6,7 @@ import { type Span, TRACEPARENT, type Tracing } from '../tracing/tracing.ts';
 import { type BodyLimits, readBody } from './body.ts';
 import type { EdgeDeps } from './deps.ts';
 import { createPending, type Hold } from './limits.ts';
+import { observations, tallies } from './tally.ts';
 
 /** What a route made of a body: records for the log and, once they are durable, the answer. */
 export type Decoded = {
@@ -49,6 +50,13 @@ const withHeader = (records: readonly NewRecord[], traceparent: string): readonl
 export const createIntake = (deps: IntakeDeps): Intake => {
   const { inlet, limits, metrics, tracing } = deps;
   const pending = createPending(limits.MAX_PENDING_BYTES, metrics.pendingBytes);
+  const pinsOf = tallies(metrics.pinsAccepted);
+  const [accepted, rejected, failed] = [
+    pinsOf({ outcome: 'accepted' }),
+    pinsOf({ outcome: 'rejected' }),
+    pinsOf({ outcome: 'failed' }),
+  ];
+  const observeDurable = observations(metrics.durableSeconds);
 
   const late = () =>
     new PinflowError(
@@ -61,17 +69,15 @@ export const createIntake = (deps: IntakeDeps): Intake => {
   /** The hold is given back when the inlet is done with the bytes, which may be long after the deadline. */
   const append = async (records: readonly NewRecord[], hold: Hold): Promise<Receipt> => {
     const startedAt = performance.now();
+    const release = () => pending.release(hold);
     try {
-      const appended = Promise.try(() => inlet.append(records));
-      const release = () => pending.release(hold);
-      appended.then(release, release);
-      const receipt = await withDeadline(appended, limits.REQUEST_TIMEOUT_MS, late);
+      const receipt = await withDeadline(inlet.append(records), limits.REQUEST_TIMEOUT_MS, late, release);
       const acked = receipt.positions?.length ?? records.length;
       if (acked !== records.length) throw new Error(`the log acked ${acked} of ${records.length} records`);
-      metrics.durableSeconds.observe((performance.now() - startedAt) / 1000);
+      observeDurable((performance.now() - startedAt) / 1000);
       return receipt;
     } catch (error) {
-      metrics.pinsAccepted.inc({ outcome: 'failed' }, records.length);
+      failed(records.length);
       throw error;
     }
   };
@@ -99,13 +105,13 @@ export const createIntake = (deps: IntakeDeps): Intake => {
       pending.release(hold);
       throw error;
     }
-    if (decoded.rejected > 0) metrics.pinsAccepted.inc({ outcome: 'rejected' }, decoded.rejected);
+    if (decoded.rejected > 0) rejected(decoded.rejected);
     if (decoded.records.length === 0) {
       pending.release(hold);
       return decoded.answer(null);
     }
     const receipt = await (span ? appendInSpan(decoded.records, hold, span) : append(decoded.records, hold));
-    metrics.pinsAccepted.inc({ outcome: 'accepted' }, decoded.records.length);
+    accepted(decoded.records.length);
     return decoded.answer(receipt);
   };
   return tracing === undefined ? take : inSpan(tracing, take);

@@ -16,9 +16,10 @@ const refuse = (reject: Reject): Decoded => ({
   answer: () => errorResponse(reject.code, reject.reason, { issues: reject.issues }),
 });
 
-const receiptHeaders = (receipt: Receipt | null): Record<string, string> => {
-  if (receipt === null) return {};
-  const headers: Record<string, string> = { 'X-Pin-Durability': receipt.durability };
+/** Adds to `headers`, which may not be shared. */
+const withReceipt = (headers: Record<string, string>, receipt: Receipt | null): Record<string, string> => {
+  if (receipt === null) return headers;
+  headers['X-Pin-Durability'] = receipt.durability;
   const position = receipt.positions?.[0];
   if (position !== undefined) headers['X-Pin-Position'] = `${position.partition}/${position.offset}`;
   return headers;
@@ -60,7 +61,7 @@ export const createPostPin = (
     draining?: AbortSignal,
   ) => {
     const position = receipt?.positions?.[0];
-    const headers = { ...JSON_HEADERS, ...receiptHeaders(receipt) };
+    const headers = withReceipt({ ...JSON_HEADERS }, receipt);
     const unknown = (reason: string) => {
       const at = position === undefined ? null : `${position.partition}/${position.offset}`;
       return new Response(JSON.stringify({ unique_id: uniqueId, position: at, clean: null, reason }), {
@@ -76,7 +77,7 @@ export const createPostPin = (
   };
 
   const stored = ({ line }: Accepted, receipt: Receipt | null) =>
-    new Response(line, { headers: { 'Content-Type': JSON_TYPE, ...receiptHeaders(receipt) } });
+    new Response(line, { headers: withReceipt({ 'Content-Type': JSON_TYPE }, receipt) });
 
   return async (request, { draining }, source) => {
     bodyKind(request.headers.get('content-type'), ['json']);

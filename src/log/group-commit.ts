@@ -141,17 +141,22 @@ export const createGroupCommit = (options: GroupCommitOptions): GroupCommit => {
     else linger ??= setTimeout(pump, lingerMs);
   };
 
-  const append = async (records: Records): Promise<Positions> => {
-    if (closed) throw new PinflowError('log_unavailable', 'the log is closed: no more records are taken.');
-    if (records.length === 0) return [];
+  const refusal = (bytes: number): PinflowError | null => {
+    if (closed) return new PinflowError('log_unavailable', 'the log is closed: no more records are taken.');
+    if (pending === 0 || pending + bytes <= maxPendingBytes) return null;
+    return new PinflowError(
+      'overloaded',
+      `${pending} bytes wait to become durable and ${bytes} more would pass the bound of ${maxPendingBytes}: send again later.`,
+      { retryable: true },
+    );
+  };
+
+  // One promise a call, here and on the way here: each more is felt where a request carries one pin.
+  const append = (records: Records): Promise<Positions> => {
     const bytes = sizeOfAll(records);
-    if (pending > 0 && pending + bytes > maxPendingBytes) {
-      throw new PinflowError(
-        'overloaded',
-        `${pending} bytes wait to become durable and ${bytes} more would pass the bound of ${maxPendingBytes}: send again later.`,
-        { retryable: true },
-      );
-    }
+    const refused = refusal(bytes);
+    if (refused !== null) return Promise.reject(refused);
+    if (records.length === 0) return Promise.resolve([]);
     pending += bytes;
     return new Promise((resolve, reject) => {
       queue.push({ records, bytes, resolve, reject });

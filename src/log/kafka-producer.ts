@@ -153,11 +153,13 @@ export const createKafkaProducer = (client: KafkaClient, topic: Pursuit<TopicFac
     maxInFlight: 1,
   });
 
+  const appendIn = ({ facts }: Session, records: readonly NewRecord[]) => {
+    checkSizes(records, facts, client.topic);
+    return commits.append(records);
+  };
+
   return {
-    append: async (records) => {
-      checkSizes(records, (await sessions.get()).facts, client.topic);
-      return commits.append(records);
-    },
+    append: async (records) => appendIn(sessions.peek() ?? (await sessions.get()), records),
     close: async () => {
       await commits.close();
       const session = await sessions.close();

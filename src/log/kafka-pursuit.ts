@@ -8,6 +8,8 @@ export type Pursuit<T> = {
    * {@link FIRST_WAIT_MS} without an answer
    */
   readonly get: () => Promise<T>;
+  /** What was got already, or null. */
+  readonly peek: () => T | null;
   /** Starts anew, unless that happened already. @param stale what turned out to be of no use any more */
   readonly renew: (stale: T) => void;
   /** Ends the pursuit. @returns what was got, to be closed */
@@ -73,6 +75,7 @@ export const pursue = <T>(attempt: () => Promise<T>, onFailure: (error: PinflowE
         retryable: true,
       });
     },
+    peek: () => state.value,
     renew: (stale) => {
       if (state.value !== stale) return;
       state.value = null;

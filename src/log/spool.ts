@@ -3,7 +3,7 @@ import { isPinflowError, messageOf, PinflowError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import type { Metrics } from '../metrics.ts';
 import { withDeadline } from '../retry.ts';
-import { createBreaker, type Pass } from './breaker.ts';
+import { createBreaker } from './breaker.ts';
 import { createGroupCommit, sizeOfAll } from './group-commit.ts';
 import type { Inlet, InletState, Receipt } from './inlet.ts';
 import type { NewRecord, PinLog } from './log.ts';
@@ -131,49 +131,52 @@ export const withSpool = async (
     report.moved('spooled', records);
     forwarder.wake();
   });
-  const running = new Set<Promise<unknown>>();
+  /** Appends under way. */
+  let running = 0;
+  let idle = () => {};
   let closing: Promise<void> | null = null;
 
   const late = () =>
     new PinflowError('timeout', `the broker has not acknowledged within ${deadlineMs} ms`, { retryable: true });
 
-  /** @returns null when the broker fails */
-  const tryLog = async (records: readonly NewRecord[], pass: Pass): Promise<Receipt | null> => {
+  const append = async (records: readonly NewRecord[]): Promise<Receipt> => {
+    // The forwarder probes, at nobody's cost; only where it has nothing to send a request must.
+    const pass = forwarder.isIdle() ? breaker.probe() : breaker.pass();
+    if (pass === null) return intake.append(records);
     try {
       const positions = await withDeadline(log.append(records), deadlineMs, late);
       pass.succeeded();
       return { durability: log.durability, positions };
     } catch (error) {
-      if (isOutage(error)) {
-        pass.failed(error);
-        return null;
+      if (!isOutage(error)) {
+        pass.undecided();
+        throw error;
       }
-      pass.undecided();
-      throw error;
+      pass.failed(error);
+      return intake.append(records);
     }
   };
 
-  const append = async (records: readonly NewRecord[]): Promise<Receipt> => {
-    // The forwarder probes, at nobody's cost; only where it has nothing to send a request must.
-    const pass = forwarder.isIdle() ? breaker.probe() : breaker.pass();
-    return (pass && (await tryLog(records, pass))) ?? intake.append(records);
-  };
-
   const close = async () => {
-    await Promise.allSettled(running);
+    if (running > 0)
+      await new Promise<void>((resolve) => {
+        idle = resolve;
+      });
     await forwarder.close();
     await intake.close();
     store.close();
   };
 
   return {
-    append: (records) => {
-      if (closing !== null) return Promise.reject(new PinflowError('log_unavailable', 'the spool is closed.'));
-      const appending = append(records);
-      const forget = () => running.delete(appending);
-      running.add(appending);
-      appending.then(forget, forget);
-      return appending;
+    append: async (records) => {
+      if (closing !== null) throw new PinflowError('log_unavailable', 'the spool is closed.');
+      running++;
+      try {
+        return await append(records);
+      } finally {
+        running--;
+        if (running === 0) idle();
+      }
     },
     state: report.state,
     close: () => {
