@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, setDefaultTimeout, 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { rowsRead } from '../test/fixtures/rows-read.ts';
 import { readConfig } from './config.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './db/postgres/embedded.ts';
 import { addObjects, markObject, startRun } from './db/postgres/ledger.ts';
@@ -170,6 +171,23 @@ test('the age of what a store does not have ends when it has it', async () => {
   await mark('scylla', 10);
   await gauges.sample();
   expect((await values(metrics.cleanOldestPending))[0]).toEqual(['scylla', 0]);
+});
+
+test('of an old archive the whole ledger is read once', async () => {
+  const objects = 5000;
+  const { sql } = database;
+  await sql`delete from archive_objects`;
+  await sql`insert into archive_objects select 0, n, n, 'pins/' || n, 1, 100 from generate_series(0, ${objects - 1}) n`;
+  await sql`insert into archive_object_stores (partition, first_offset, store, run_id, status, pins, errors, rejects)
+    select 0, n, 'aged', 1, 'done', 1, 0, 0 from generate_series(0, ${objects - 1}) n`;
+  await sql`analyze archive_objects`;
+  const read = rowsRead(database);
+  gauges = gaugesWith({ database: read.database, stores: ['aged'] });
+  await gauges.sample();
+  expect(await read.about('archive_objects')).toBeGreaterThan(objects);
+  await gauges.sample();
+  expect(await read.about('archive_objects')).toBeLessThan(objects);
+  expect(await values(metrics.cleanOldestPending)).toEqual([['aged', 0]]);
 });
 
 test('what cannot be asked has no value, and the others still have theirs', async () => {

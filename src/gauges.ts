@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts';
-import { oldestPendingSeconds } from './db/postgres/ledger.ts';
+import { createOldestPending } from './db/postgres/oldest-pending.ts';
 import type { Database } from './db/postgres/open.ts';
 import { messageOf } from './errors.ts';
 import { followLetters } from './log/dlq.ts';
@@ -52,8 +52,11 @@ const sampleLag = async ({ log, groups, metrics, clock }: GaugeDeps) => {
   }
 };
 
-const samplePending = async ({ database, stores, metrics }: GaugeDeps) => {
-  for (const store of stores) metrics.cleanOldestPending.set({ store }, await oldestPendingSeconds(database, store));
+const createPendingAges = ({ database, stores, metrics }: GaugeDeps) => {
+  const pendingSeconds = createOldestPending(database);
+  return async () => {
+    for (const store of stores) metrics.cleanOldestPending.set({ store }, await pendingSeconds(store));
+  };
 };
 
 const createLetterCount = ({ openDeadLetters, metrics }: GaugeDeps) => {
@@ -74,6 +77,7 @@ const createLetterCount = ({ openDeadLetters, metrics }: GaugeDeps) => {
 export const createGauges = (deps: GaugeDeps): Gauges => {
   const { metrics, logger } = deps;
   const letters = createLetterCount(deps);
+  const samplePending = createPendingAges(deps);
   const stopping = new AbortController();
   let running: Promise<void> | null = null;
 
@@ -90,7 +94,7 @@ export const createGauges = (deps: GaugeDeps): Gauges => {
   const sample = async () => {
     await Promise.all([
       orNothing(metrics.consumerLagSeconds, () => sampleLag(deps)),
-      orNothing(metrics.cleanOldestPending, () => samplePending(deps)),
+      orNothing(metrics.cleanOldestPending, samplePending),
       orNothing(metrics.openDeadLetters, letters.sample),
     ]);
   };

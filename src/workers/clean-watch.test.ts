@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test';
+import { rowsRead } from '../../test/fixtures/rows-read.ts';
 import type { PinStore } from '../db/pin-store/pin-store.ts';
 import { finishRun, recentRuns, startRun } from '../db/postgres/ledger.ts';
 import { openAlerts, recentAlerts } from '../db/postgres/ledger-alerts.ts';
@@ -235,6 +236,23 @@ describe('what is late', () => {
     await cleaner.runNow('manual');
     await cleaner.look();
     expect(await alerts()).toEqual([]);
+  });
+
+  test('an object is found late by what came since the look before, not by the whole ledger', async () => {
+    const objects = 5000;
+    const { sql } = postgres.database;
+    await sql`insert into archive_objects select 0, n, n, 'pins/' || n, 1, 100 from generate_series(0, ${objects - 1}) n`;
+    await sql`insert into archive_object_stores (partition, first_offset, store, run_id, status, pins, errors, rejects)
+      select 0, n, 'embedded', 1, 'done', 1, 0, 0 from generate_series(0, ${objects - 1}) n`;
+    await sql`analyze archive_objects`;
+    const read = rowsRead(postgres.database);
+    const cleaner = cleanerWith({ lateMinutes: 15 }, { database: read.database });
+    await cleaner.look();
+    expect(await read.about('archive_objects')).toBeGreaterThan(objects);
+    await sql`insert into archive_objects values (0, ${objects}, ${objects}, 'pins/late', 1, 100, now() - interval '16 minutes')`;
+    await cleaner.look();
+    expect(await read.about('archive_objects')).toBeLessThan(objects);
+    expect(await alerts()).toEqual(['archive_late embedded']);
   });
 });
 

@@ -1,7 +1,7 @@
 import type { BlobStore } from '../blob/blob.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
-import { leaseHolder, oldestPendingSeconds, type RunReason } from '../db/postgres/ledger.ts';
+import { leaseHolder, type RunReason } from '../db/postgres/ledger.ts';
 import { ALERT_KINDS, type Late, settleAlerts } from '../db/postgres/ledger-alerts.ts';
 import {
   lastRun,
@@ -10,6 +10,7 @@ import {
   runningRuns,
   schedulePause,
 } from '../db/postgres/ledger-schedule.ts';
+import { createOldestPending, type OldestPendingSeconds } from '../db/postgres/oldest-pending.ts';
 import type { Database } from '../db/postgres/open.ts';
 import { messageOf } from '../errors.ts';
 import type { Logger } from '../logger.ts';
@@ -149,10 +150,11 @@ const longRun = async ({ database, policy }: WatchDeps, { isHeld }: Sight): Prom
     }));
 };
 
-const lateArchive = async ({ database, stores, policy }: WatchDeps): Promise<readonly Late[]> => {
-  const ages = await Promise.all(
-    stores.map(async (store) => ({ store, seconds: await oldestPendingSeconds(database, store) })),
-  );
+const lateArchive = async (
+  { stores, policy }: WatchDeps,
+  pendingSeconds: OldestPendingSeconds,
+): Promise<readonly Late[]> => {
+  const ages = await Promise.all(stores.map(async (store) => ({ store, seconds: await pendingSeconds(store) })));
   return ages
     .filter(({ seconds }) => seconds > policy.lateMinutes * 60)
     .map(({ store, seconds }) => ({
@@ -173,6 +175,7 @@ export type CleanWatch = {
 export const createCleanWatch = (deps: WatchDeps): CleanWatch => {
   const { database, metrics, logger, clock, policy } = deps;
   const watchedSince = clock.now();
+  const pendingSeconds = createOldestPending(database);
 
   /** Without a run nobody would look into the archive: then this does, so that what waits there is known. */
   const discoverInstead = async ({ now, last }: Sight, signal: AbortSignal) => {
@@ -188,7 +191,7 @@ export const createCleanWatch = (deps: WatchDeps): CleanWatch => {
     const late = [
       ...missedRun(deps, sight, watchedSince),
       ...(await longRun(deps, sight)),
-      ...(await lateArchive(deps)),
+      ...(await lateArchive(deps, pendingSeconds)),
     ];
     await settleAlerts(database, late);
     for (const kind of ALERT_KINDS) {

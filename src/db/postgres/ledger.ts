@@ -221,14 +221,6 @@ export const pendingObjects = (
   );
 };
 
-/** How long the oldest object that a store does not have has been known, seconds; 0 when the store has all. */
-export const oldestPendingSeconds = async ({ db }: Db, store: string): Promise<number> => {
-  const age = sql<number | null>`extract(epoch from clock_timestamp() - min(${archiveObjects.seenAt}))::float8`;
-  const handled = handledBy({ db }, store);
-  const [oldest] = await asked(db.select({ age }).from(archiveObjects).where(notExists(handled)));
-  return Math.max(0, oldest?.age ?? 0);
-};
-
 /** Objects of a store that {@link forgetRejected} asked for again, in the order of the chain. */
 export const retriedObjects = ({ db }: Db, store: string, limit: number): Promise<readonly KnownObject[]> =>
   asked(
