@@ -1,4 +1,4 @@
-import { and, asc, eq, gt, inArray, lt, or, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, lt, or, sql } from 'drizzle-orm';
 import { asked } from './errors.ts';
 import { clockNow, type Db, type KnownObject, objectColumns, ofObject } from './ledger.ts';
 import { archiveObjectStores, archiveObjects, batchGenerations } from './schema.ts';
@@ -114,38 +114,17 @@ export const objectsOfHours = (
 
 export type ObjectTotals = { readonly objects: number; readonly pins: number; readonly bytes: number };
 
-const totalColumns = {
-  objects: sql<number>`count(*)::float8`,
-  pins: sql<number>`coalesce(sum(${archiveObjects.pins}), 0)::float8`,
-  bytes: sql<number>`coalesce(sum(${archiveObjects.bytes}), 0)::float8`,
-};
-
 /** How much the ledger knows of. @param range (Default: all) */
 export const objectTotals = async ({ db }: Db, range: HourRange | null): Promise<ObjectTotals> => {
   const [totals] = await asked(
     db
-      .select(totalColumns)
+      .select({
+        objects: sql<number>`count(*)::float8`,
+        pins: sql<number>`coalesce(sum(${archiveObjects.pins}), 0)::float8`,
+        bytes: sql<number>`coalesce(sum(${archiveObjects.bytes}), 0)::float8`,
+      })
       .from(archiveObjects)
       .where(range === null ? undefined : inHours(range)),
-  );
-  return totals ?? { objects: 0, pins: 0, bytes: 0 };
-};
-
-/** How many objects a rebuild has left for these stores, each counted once a store. */
-export const staleTotals = async ({ db }: Db, stores: readonly string[]): Promise<ObjectTotals> => {
-  const [totals] = await asked(
-    db
-      .select(totalColumns)
-      .from(archiveObjectStores)
-      .innerJoin(archiveObjects, ofObject)
-      .innerJoin(batchGenerations, eq(batchGenerations.store, archiveObjectStores.store))
-      .where(
-        and(
-          inArray(archiveObjectStores.store, [...stores]),
-          lt(archiveObjectStores.generation, batchGenerations.generation),
-          gt(batchGenerations.generation, batchGenerations.completed),
-        ),
-      ),
   );
   return totals ?? { objects: 0, pins: 0, bytes: 0 };
 };
