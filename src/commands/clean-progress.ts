@@ -1,5 +1,5 @@
 import { Format, Presets, SingleBar } from 'cli-progress';
-import type { ObjectTotals } from '../db/postgres/ledger-generations.ts';
+import type { ObjectTotals } from '../db/postgres/ledger-pages.ts';
 import type { StepDone } from '../workers/clean-run.ts';
 
 export type Progress = {

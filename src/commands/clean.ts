@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { systemClock } from '../clock.ts';
-import { objectTotals } from '../db/postgres/ledger-generations.ts';
+import { objectTotals } from '../db/postgres/ledger-pages.ts';
 import type { Engines } from '../engines.ts';
 import { PinflowError } from '../errors.ts';
 import { deadLetterSender } from '../log/dlq.ts';

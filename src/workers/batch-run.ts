@@ -8,7 +8,8 @@ import {
   type RunReason,
   startRun,
 } from '../db/postgres/ledger.ts';
-import { beginRebuild, type HourRange, raiseGeneration } from '../db/postgres/ledger-generations.ts';
+import { beginRebuild, raiseGeneration } from '../db/postgres/ledger-generations.ts';
+import type { HourRange } from '../db/postgres/ledger-pages.ts';
 import { lastScheduledRun, pruneRuns, schedulePause } from '../db/postgres/ledger-schedule.ts';
 import type { Database } from '../db/postgres/open.ts';
 import { messageOf, PinflowError } from '../errors.ts';

@@ -1,6 +1,6 @@
 import { readManifestEntry } from '../blob/archive.ts';
 import { readArchiveObject } from '../blob/archive-object.ts';
-import type { HourRange } from '../db/postgres/ledger-generations.ts';
+import type { HourRange } from '../db/postgres/ledger-pages.ts';
 import { isPinflowError, messageOf } from '../errors.ts';
 import { addQuality, countSetAside, emptyQuality, type QualityReport, qualityReport } from '../pin/quality.ts';
 import { type DiscoverDeps, discover } from './clean-discover.ts';

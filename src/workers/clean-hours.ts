@@ -1,4 +1,4 @@
-import type { HourRange } from '../db/postgres/ledger-generations.ts';
+import type { HourRange } from '../db/postgres/ledger-pages.ts';
 import { PinflowError } from '../errors.ts';
 
 /** The hours of a backfill; `from` is where they begin, `to` where they end. */

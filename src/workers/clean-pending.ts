@@ -1,5 +1,12 @@
-import { type KnownObject, pendingObjects, retriedObjects } from '../db/postgres/ledger.ts';
-import { type Cursor, type HourRange, objectsOfHours, staleObjects } from '../db/postgres/ledger-generations.ts';
+import type { KnownObject } from '../db/postgres/ledger.ts';
+import {
+  type Cursor,
+  type HourRange,
+  objectsOfHours,
+  pendingObjects,
+  retriedObjects,
+  staleObjects,
+} from '../db/postgres/ledger-pages.ts';
 import { type DiscoverDeps, discover } from './clean-discover.ts';
 
 /** Objects asked for at a time, so that memory does not grow with what is left to do. */

@@ -4,9 +4,9 @@ import {
   completeRebuild,
   type Generation,
   generationOf,
-  type HourRange,
   incompleteObjects,
 } from '../db/postgres/ledger-generations.ts';
+import type { HourRange } from '../db/postgres/ledger-pages.ts';
 import { recordStep } from '../db/postgres/ledger-steps.ts';
 import type { Database } from '../db/postgres/open.ts';
 import { isPinflowError, messageOf } from '../errors.ts';

@@ -15,14 +15,13 @@ import {
   leaseHolder,
   markObject,
   objectOf,
-  pendingObjects,
   progressOf,
   recentRuns,
   releaseLease,
   renewLease,
-  retriedObjects,
   startRun,
 } from './ledger.ts';
+import { pendingObjects, retriedObjects } from './ledger-pages.ts';
 import { migratePostgres } from './migrate.ts';
 import { type Database, openPostgres } from './open.ts';
 

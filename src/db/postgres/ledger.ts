@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, exists, gt, type InferSelectModel, lt, lte, ne, notExists, or, sql } from 'drizzle-orm';
+import { and, desc, eq, exists, gt, type InferSelectModel, lt, lte, or, sql } from 'drizzle-orm';
 import type { Position } from '../../pin/pin.ts';
 import type { QualityReport } from '../../pin/quality.ts';
 import { asked } from './errors.ts';
@@ -185,54 +185,10 @@ export const addObjects = async ({ db }: Db, objects: readonly KnownObject[]): P
   await asked(db.insert(archiveObjects).values(rows).onConflictDoNothing());
 };
 
-export type PendingQuery = {
-  readonly partition: number;
-  readonly store: string;
-  /** Only objects whose first offset is above this. */
-  readonly after: number;
-  readonly limit: number;
-};
-
 export const ofObject = and(
   eq(archiveObjectStores.partition, archiveObjects.partition),
   eq(archiveObjectStores.firstOffset, archiveObjects.firstOffset),
 );
-
-/** The progress of a store with the object of the outer query, unless that is to be tried again. */
-const handledBy = ({ db }: Db, store: string) =>
-  db
-    .select({ one: sql`1` })
-    .from(archiveObjectStores)
-    .where(and(ofObject, eq(archiveObjectStores.store, store), ne(archiveObjectStores.status, 'retry')));
-
-/** Objects of a partition a store does not have yet, in the order of the chain. */
-export const pendingObjects = (
-  { db }: Db,
-  { partition, store, after, limit }: PendingQuery,
-): Promise<readonly KnownObject[]> => {
-  const handled = handledBy({ db }, store);
-  return asked(
-    db
-      .select(objectColumns)
-      .from(archiveObjects)
-      .where(and(eq(archiveObjects.partition, partition), gt(archiveObjects.firstOffset, after), notExists(handled)))
-      .orderBy(asc(archiveObjects.firstOffset))
-      .limit(limit),
-  );
-};
-
-/** Objects of a store that {@link forgetRejected} asked for again, in the order of the chain. */
-export const retriedObjects = ({ db }: Db, store: string, limit: number): Promise<readonly KnownObject[]> =>
-  asked(
-    db
-      .select(objectColumns)
-      .from(archiveObjectStores)
-      .innerJoin(archiveObjects, ofObject)
-      // Literally, as the partial index has it: a parameter would not be matched with it.
-      .where(and(eq(archiveObjectStores.store, store), sql`${archiveObjectStores.status} = 'retry'`))
-      .orderBy(archiveObjects.partition, archiveObjects.firstOffset)
-      .limit(limit),
-  );
 
 /** Gives a rejected object another chance in every store that rejected it: the next run reads it anew. */
 export const forgetRejected = async ({ db }: Db, key: string): Promise<void> => {

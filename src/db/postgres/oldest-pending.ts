@@ -2,7 +2,7 @@ import { and, eq, type SQL, sql } from 'drizzle-orm';
 import { plainArray } from './array-text.ts';
 import { asked } from './errors.ts';
 import { type Db, ofObject } from './ledger.ts';
-import type { Cursor } from './ledger-generations.ts';
+import { afterCursor, type Cursor, hasProgress } from './ledger-pages.ts';
 import { archiveObjectStores, archiveObjects } from './schema.ts';
 
 /**
@@ -23,12 +23,8 @@ type Place = {
 
 const NOWHERE: Place = { floor: new Map(), after: START };
 
-/**
- * The store has no row of progress with the object of the outer query; one to be retried is a row, see {@link retriedSeconds}. The
- * OFFSET keeps the planner from making a join of it, which reads both tables whole: so it is asked object by object.
- */
-const lackedBy = (store: string): SQL =>
-  sql`not exists (select 1 from ${archiveObjectStores} where ${ofObject} and ${archiveObjectStores.store} = ${store} offset 0)`;
+/** One to be retried is a row of progress, see {@link retriedSeconds}. */
+const lackedBy = (store: string): SQL => sql`not ${hasProgress(store)}`;
 
 const ageSeconds = (seenAt: SQL | typeof archiveObjects.seenAt) =>
   sql`extract(epoch from clock_timestamp() - ${seenAt})::float8`;
@@ -94,7 +90,7 @@ const lookAgain = ({ db }: Db, { store, after, limit }: RecheckQuery): Promise<r
       from (
         select ${partition}, ${firstOffset}, ${lackedBy(store)} as is_lacking
         from ${archiveObjects}
-        where (${partition}, ${firstOffset}) > (${after.partition}::int, ${after.firstOffset}::bigint)
+        where ${afterCursor(after)}
         order by ${partition}, ${firstOffset} limit ${limit}
       ) as page
       group by partition order by partition`),
