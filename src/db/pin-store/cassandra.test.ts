@@ -8,6 +8,7 @@ import { openCassandraPinStore } from './cassandra.ts';
 import { pinStoreContract } from './contract.ts';
 import { pinRow } from './contract-rows.ts';
 import { migrateCql } from './cql-migrations.ts';
+import { COLUMNS } from './cql-rows.ts';
 import { type CqlSession, openCqlSession } from './cql-session.ts';
 import { cqlWriter } from './cql-writer.ts';
 
@@ -49,8 +50,9 @@ const openGate = () => {
 };
 
 describe.skipIf('skip' in server)('on a real Cassandra', () => {
-  const keyspaces = Array.from({ length: 5 }, freshKeyspace);
-  const [contractKeyspace = '', keyspace = '', otherShape = '', forbidden = '', racing = ''] = keyspaces;
+  const keyspaces = Array.from({ length: 6 }, freshKeyspace);
+  const [contractKeyspace = '', keyspace = '', otherShape = '', forbidden = '', racing = '', otherTypes = ''] =
+    keyspaces;
   afterAll(() => dropKeyspaces(server.settings, keyspaces), TIMEOUT_MS);
 
   pinStoreContract('cassandra', () => openCassandraPinStore(optionsFor(contractKeyspace)));
@@ -73,6 +75,38 @@ describe.skipIf('skip' in server)('on a real Cassandra', () => {
           null,
           rows[2],
         ] as never);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'writes nothing to a table whose columns have other types, and names them',
+      async () => {
+        const there = { ...options, keyspace: otherTypes };
+        const session = openCqlSession(there);
+        const run = (cql: string) => session.run((client) => client.execute(cql, [], { prepare: false }));
+        await session.run((client) => migrateCql(client, there));
+        await run(`DROP TABLE ${otherTypes}.userposts`);
+        // Eight bytes as a bigint, and taken for another value.
+        const columns = Object.entries(COLUMNS).map(
+          ([name, { type }]) => `${name} ${name === 'log_offset' ? 'double' : type}`,
+        );
+        await run(
+          `CREATE TABLE ${otherTypes}.userposts (${columns.join(', ')}, generation int, PRIMARY KEY (unique_id))`,
+        );
+        const write = cqlWriter(session, there);
+        await expect(write([pinRow()])).rejects.toMatchObject({
+          code: 'config',
+          retryable: false,
+          message: expect.stringContaining('log_offset is double, should be bigint'),
+        });
+        expect((await run(`SELECT unique_id FROM ${otherTypes}.userposts`)).rowLength).toBe(0);
+        await run(`DROP TABLE ${otherTypes}.userposts`);
+        await expect(write([pinRow()])).rejects.toMatchObject({
+          code: 'config',
+          message: expect.stringContaining('migrate'),
+        });
+        await session.close();
       },
       TIMEOUT_MS,
     );
@@ -197,9 +231,9 @@ describe.skipIf('skip' in server)('on a real Cassandra', () => {
         let batches = 0;
         const refusing = (client: Client) =>
           Object.assign(
-            withExecute(client, (...args) => {
-              const failure = failures.pop();
-              return failure === undefined ? client.execute(...args) : Promise.reject(failure);
+            withExecute(client, (cql, ...rest) => {
+              const failure = cql.startsWith('INSERT') ? failures.pop() : undefined;
+              return failure === undefined ? client.execute(cql, ...rest) : Promise.reject(failure);
             }),
             {
               batch: () => {

@@ -4,6 +4,7 @@ import { retry } from '../../retry.ts';
 import { type CqlPlace, faultOf, placeOf, toPinflowError } from './cql-errors.ts';
 import { insertCql, sizeOf, toParams } from './cql-rows.ts';
 import type { CqlSession } from './cql-session.ts';
+import { checkTypes } from './cql-shape.ts';
 import { eachOf } from './each-of.ts';
 import type { PinRow } from './pin-store.ts';
 
@@ -91,6 +92,14 @@ export const cqlWriter = (
   place: CqlPlace,
 ): ((rows: readonly PinRow[], generation?: number) => Promise<void>) => {
   const query = insertCql(`${place.keyspace}.userposts`);
+  /** Clients whose table has the columns' types. */
+  const checked = new WeakSet<Client>();
+
+  const checkOnce = async (client: Client): Promise<void> => {
+    if (checked.has(client)) return;
+    await checkTypes(client, place);
+    checked.add(client);
+  };
 
   const send = (client: Client, inserts: readonly Insert[]): Promise<unknown> => {
     const [first] = inserts;
@@ -125,9 +134,10 @@ export const cqlWriter = (
   return async (rows, generation = 0) => {
     if (rows.length === 0) return;
     const refusals: Refusal[] = [];
-    await session.run((client) => {
+    await session.run(async (client) => {
+      await checkOnce(client);
       const groups = groupByReplicas(rows, replicaNames(client, place.keyspace), generation);
-      return eachOf(groups, MAX_IN_FLIGHT, (group) => write(client, group, refusals));
+      await eachOf(groups, MAX_IN_FLIGHT, (group) => write(client, group, refusals));
     });
     if (refusals.length > 0) throw refusedError(place, refusals);
   };
