@@ -7,8 +7,9 @@ import { testServer } from '../../../test/servers/servers.ts';
 import { openCassandraPinStore } from './cassandra.ts';
 import { pinStoreContract } from './contract.ts';
 import { pinRow } from './contract-rows.ts';
+import { insertsOf } from './cql-inserts.ts';
 import { migrateCql } from './cql-migrations.ts';
-import { COLUMNS } from './cql-rows.ts';
+import { COLUMNS, insertCql } from './cql-rows.ts';
 import { type CqlSession, openCqlSession } from './cql-session.ts';
 import { cqlWriter } from './cql-writer.ts';
 
@@ -67,6 +68,39 @@ describe.skipIf('skip' in server)('on a real Cassandra', () => {
       'names the pin the cluster does not take, and writes its neighbours',
       async () => {
         const rows = [pinRow(), pinRow({ description: 'x'.repeat(17 * 1024 * 1024) }), pinRow()];
+        const bad = rows[1]?.uniqueId ?? '';
+        const error = await store.upsert(rows).catch((e: unknown) => e);
+        expect(error).toMatchObject({ code: 'invalid_pin', retryable: false, message: expect.stringContaining(bad) });
+        expect(await Promise.all(rows.map((row) => store.get(row.uniqueId)))).toEqual([
+          rows[0],
+          null,
+          rows[2],
+        ] as never);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'would refuse the encoded values if the driver sent them its own way',
+      async () => {
+        const { run, close } = openCqlSession(options);
+        const row = pinRow();
+        const params = insertsOf([row], 0).inserts[0]?.params.map((value) => Buffer.from(value)) ?? [];
+        await expect(run((client) => client.execute(insertCql(`${keyspace}.userposts`), params))).rejects.toMatchObject(
+          {
+            code: 'invalid_pin',
+          },
+        );
+        expect(await store.get(row.uniqueId)).toBeNull();
+        await close();
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'names a pin that cannot be encoded, and writes its neighbours',
+      async () => {
+        const rows = [pinRow(), pinRow({ indexNo: 2 ** 31 }), pinRow()];
         const bad = rows[1]?.uniqueId ?? '';
         const error = await store.upsert(rows).catch((e: unknown) => e);
         expect(error).toMatchObject({ code: 'invalid_pin', retryable: false, message: expect.stringContaining(bad) });
