@@ -6,7 +6,7 @@ import { freshKeyspace } from '../../../test/servers/fresh.ts';
 import { testServer } from '../../../test/servers/servers.ts';
 import { openCassandraPinStore } from './cassandra.ts';
 import { pinStoreContract } from './contract.ts';
-import { pinRow } from './contract-rows.ts';
+import { NULLS, pinRow } from './contract-rows.ts';
 import { insertsOf } from './cql-inserts.ts';
 import { migrateCql } from './cql-migrations.ts';
 import { COLUMNS, insertCql } from './cql-rows.ts';
@@ -76,6 +76,37 @@ describe.skipIf('skip' in server)('on a real Cassandra', () => {
           null,
           rows[2],
         ] as never);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'weighs a batch as the cluster counts it',
+      async () => {
+        const { run, close } = openCqlSession(options);
+        const errorFields = ['category', 'title', 'description', 'follower_count', 'tag_list', 'poster_name'];
+        const tagList = Array.from({ length: 20 }, (_, i) => `tag ${i} ünï`);
+        for (const given of [{}, { ...NULLS, errorFields }, { description: '東'.repeat(100), tagList }]) {
+          const rows = Array.from({ length: 30 }, () => pinRow(given));
+          const { inserts } = insertsOf(rows, 0);
+          const counted = await run(async (client) => {
+            const said = new Promise<string>((resolve) => {
+              client.on('log', (_level: string, _from: string, message: string) => {
+                if (message.includes('is of size')) resolve(message);
+              });
+            });
+            const query = insertCql(`${keyspace}.userposts`);
+            await client.batch(
+              inserts.map(({ params }) => ({ query, params })),
+              { logged: false },
+            );
+            return Number(/is of size (\d+)/.exec(await said)?.[1]);
+          });
+          const weighed = inserts.reduce((sum, { bytes }) => sum + bytes, 0);
+          expect(counted).toBeLessThanOrEqual(weighed);
+          expect(counted).toBeGreaterThan(0.95 * weighed);
+        }
+        await close();
       },
       TIMEOUT_MS,
     );

@@ -34,7 +34,7 @@ describe('batches by replica', () => {
       Array.from({ length: 120 }, () => pinRow()),
       0,
     );
-    expect(groupByReplicas(inserts, () => 'one').map((group) => group.length)).toEqual([56, 56, 8]);
+    expect(groupByReplicas(inserts, () => 'one').map((group) => group.length)).toEqual([58, 58, 4]);
     expect(groupByReplicas(inserts, () => null).map((group) => group.length)).toEqual(Array(120).fill(1));
   });
 });
