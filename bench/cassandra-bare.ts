@@ -3,7 +3,8 @@ import { listManifest } from '../src/blob/archive.ts';
 import { readArchiveObject } from '../src/blob/archive-object.ts';
 import { openBlobStore } from '../src/blob/open.ts';
 import { readConfig } from '../src/config.ts';
-import { insertCql, toParams } from '../src/db/pin-store/cql-rows.ts';
+import { toParams } from '../src/db/pin-store/cql-params.fixture.ts';
+import { insertCql } from '../src/db/pin-store/cql-rows.ts';
 import { eachOf } from '../src/db/pin-store/each-of.ts';
 import { cleanLines } from '../src/workers/clean-lines.ts';
 

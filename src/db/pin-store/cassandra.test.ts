@@ -6,8 +6,10 @@ import { freshKeyspace } from '../../../test/servers/fresh.ts';
 import { testServer } from '../../../test/servers/servers.ts';
 import { openCassandraPinStore } from './cassandra.ts';
 import { pinStoreContract } from './contract.ts';
-import { pinRow } from './contract-rows.ts';
+import { NULLS, pinRow } from './contract-rows.ts';
+import { insertsOf } from './cql-inserts.ts';
 import { migrateCql } from './cql-migrations.ts';
+import { COLUMNS, insertCql } from './cql-rows.ts';
 import { type CqlSession, openCqlSession } from './cql-session.ts';
 import { cqlWriter } from './cql-writer.ts';
 
@@ -49,8 +51,9 @@ const openGate = () => {
 };
 
 describe.skipIf('skip' in server)('on a real Cassandra', () => {
-  const keyspaces = Array.from({ length: 5 }, freshKeyspace);
-  const [contractKeyspace = '', keyspace = '', otherShape = '', forbidden = '', racing = ''] = keyspaces;
+  const keyspaces = Array.from({ length: 6 }, freshKeyspace);
+  const [contractKeyspace = '', keyspace = '', otherShape = '', forbidden = '', racing = '', otherTypes = ''] =
+    keyspaces;
   afterAll(() => dropKeyspaces(server.settings, keyspaces), TIMEOUT_MS);
 
   pinStoreContract('cassandra', () => openCassandraPinStore(optionsFor(contractKeyspace)));
@@ -73,6 +76,102 @@ describe.skipIf('skip' in server)('on a real Cassandra', () => {
           null,
           rows[2],
         ] as never);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'weighs a batch as the cluster counts it',
+      async () => {
+        const { run, close } = openCqlSession(options);
+        const errorFields = ['category', 'title', 'description', 'follower_count', 'tag_list', 'poster_name'];
+        const tagList = Array.from({ length: 20 }, (_, i) => `tag ${i} ünï`);
+        for (const given of [{}, { ...NULLS, errorFields }, { description: '東'.repeat(100), tagList }]) {
+          const rows = Array.from({ length: 30 }, () => pinRow(given));
+          const { inserts } = insertsOf(rows, 0);
+          const counted = await run(async (client) => {
+            const said = new Promise<string>((resolve) => {
+              client.on('log', (_level: string, _from: string, message: string) => {
+                if (message.includes('is of size')) resolve(message);
+              });
+            });
+            const query = insertCql(`${keyspace}.userposts`);
+            await client.batch(
+              inserts.map(({ params }) => ({ query, params })),
+              { logged: false },
+            );
+            return Number(/is of size (\d+)/.exec(await said)?.[1]);
+          });
+          const weighed = inserts.reduce((sum, { bytes }) => sum + bytes, 0);
+          expect(counted).toBeLessThanOrEqual(weighed);
+          expect(counted).toBeGreaterThan(0.95 * weighed);
+        }
+        await close();
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'would refuse the encoded values if the driver sent them its own way',
+      async () => {
+        const { run, close } = openCqlSession(options);
+        const row = pinRow();
+        const params = insertsOf([row], 0).inserts[0]?.params.map((value) => Buffer.from(value)) ?? [];
+        await expect(run((client) => client.execute(insertCql(`${keyspace}.userposts`), params))).rejects.toMatchObject(
+          {
+            code: 'invalid_pin',
+          },
+        );
+        expect(await store.get(row.uniqueId)).toBeNull();
+        await close();
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'names a pin that cannot be encoded, and writes its neighbours',
+      async () => {
+        const rows = [pinRow(), pinRow({ indexNo: 2 ** 31 }), pinRow()];
+        const bad = rows[1]?.uniqueId ?? '';
+        const error = await store.upsert(rows).catch((e: unknown) => e);
+        expect(error).toMatchObject({ code: 'invalid_pin', retryable: false, message: expect.stringContaining(bad) });
+        expect(await Promise.all(rows.map((row) => store.get(row.uniqueId)))).toEqual([
+          rows[0],
+          null,
+          rows[2],
+        ] as never);
+      },
+      TIMEOUT_MS,
+    );
+
+    test(
+      'writes nothing to a table whose columns have other types, and names them',
+      async () => {
+        const there = { ...options, keyspace: otherTypes };
+        const session = openCqlSession(there);
+        const run = (cql: string) => session.run((client) => client.execute(cql, [], { prepare: false }));
+        await session.run((client) => migrateCql(client, there));
+        await run(`DROP TABLE ${otherTypes}.userposts`);
+        // Eight bytes as a bigint, and taken for another value.
+        const columns = Object.entries(COLUMNS).map(
+          ([name, { type }]) => `${name} ${name === 'log_offset' ? 'double' : type}`,
+        );
+        await run(
+          `CREATE TABLE ${otherTypes}.userposts (${columns.join(', ')}, generation int, PRIMARY KEY (unique_id))`,
+        );
+        const write = cqlWriter(session, there);
+        await expect(write([pinRow()])).rejects.toMatchObject({
+          code: 'config',
+          retryable: false,
+          message: expect.stringContaining('log_offset is double, should be bigint'),
+        });
+        expect((await run(`SELECT unique_id FROM ${otherTypes}.userposts`)).rowLength).toBe(0);
+        await run(`DROP TABLE ${otherTypes}.userposts`);
+        await expect(write([pinRow()])).rejects.toMatchObject({
+          code: 'config',
+          message: expect.stringContaining('migrate'),
+        });
+        await session.close();
       },
       TIMEOUT_MS,
     );
@@ -197,9 +296,9 @@ describe.skipIf('skip' in server)('on a real Cassandra', () => {
         let batches = 0;
         const refusing = (client: Client) =>
           Object.assign(
-            withExecute(client, (...args) => {
-              const failure = failures.pop();
-              return failure === undefined ? client.execute(...args) : Promise.reject(failure);
+            withExecute(client, (cql, ...rest) => {
+              const failure = cql.startsWith('INSERT') ? failures.pop() : undefined;
+              return failure === undefined ? client.execute(cql, ...rest) : Promise.reject(failure);
             }),
             {
               batch: () => {

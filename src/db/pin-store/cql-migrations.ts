@@ -6,7 +6,7 @@ import queryTablesCql from '../../../migrations/cql/0004_query_tables.cql' with 
 import { PinflowError } from '../../errors.ts';
 import { retry } from '../../retry.ts';
 import { type CqlPlace, faultOf, isSchemaFault, placeOf } from './cql-errors.ts';
-import { COLUMNS, GENERATION } from './cql-rows.ts';
+import { checkShape, columnTypes } from './cql-shape.ts';
 
 /** Every file of migrations/cql, in the order of its number: forward only, and never changed once released. */
 export const MIGRATIONS: readonly (readonly [name: string, cql: string])[] = [
@@ -78,14 +78,6 @@ const createKeyspace = async (client: Client, statement: string, options: Migrat
   }
 };
 
-const columnTypes = async (client: Client, keyspace: string, table: string): Promise<ReadonlyMap<string, string>> => {
-  const found = await client.execute(
-    'SELECT column_name, type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ?',
-    [keyspace, table],
-  );
-  return new Map(found.rows.map((row) => [row.column_name as string, row.type as string]));
-};
-
 const ADD_COLUMN = /^ALTER TABLE \w+\.(\w+) ADD (\w+) /i;
 
 /** ADD knows no IF NOT EXISTS in ScyllaDB, and two processes may add the same column at once. */
@@ -98,20 +90,6 @@ const addColumn = async (client: Client, statement: string, keyspace: string): P
   } catch (error) {
     if (!(await exists())) throw error;
   }
-};
-
-/** CREATE TABLE IF NOT EXISTS takes a table of any shape for done, such as one with ordinary lists: look before rows are lost in it. */
-const checkShape = async (client: Client, options: MigrationOptions): Promise<void> => {
-  const types = await columnTypes(client, options.keyspace, 'userposts');
-  const columns = [...Object.entries(COLUMNS), [GENERATION.name, GENERATION] as const];
-  const wrong = columns.flatMap(([name, { type }]) =>
-    types.get(name) === type ? [] : `${name} is ${types.get(name) ?? 'missing'}, should be ${type}`,
-  );
-  if (wrong.length === 0) return;
-  throw new PinflowError(
-    'config',
-    `table ${options.keyspace}.userposts at ${placeOf(options)} is another one: ${wrong.join('; ')}. Choose another CQL_KEYSPACE, or alter or drop the table.`,
-  );
 };
 
 const applyMissing = async (client: Client, options: MigrationOptions): Promise<void> => {

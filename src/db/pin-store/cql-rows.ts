@@ -1,40 +1,49 @@
-import { types } from 'cassandra-driver';
+import type { types } from 'cassandra-driver';
+import { beginRow, type CqlTarget, type CqlType, type CqlValues, takeRow, WRITE } from './cql-encoding.ts';
 import type { PinRow } from './pin-store.ts';
 
 type Column = {
   /** As `system_schema.columns` words it. */
-  readonly type: string;
-  readonly value: (row: PinRow) => unknown;
+  readonly type: CqlType;
+  readonly value: (row: PinRow) => CqlValues[CqlType];
+  readonly write: (target: CqlTarget, row: PinRow) => void;
 };
 
-/** Table `userposts` as migrations/cql makes it. `bigint` is a JavaScript bigint both ways. */
+const column = <T extends CqlType>(type: T, value: (row: PinRow) => CqlValues[T]): Column => {
+  const write = WRITE[type];
+  return { type, value, write: (target, row) => write(target, value(row)) };
+};
+
+/** Table `userposts` as migrations/cql makes it; the partition key comes first. */
 export const COLUMNS: Readonly<Record<string, Column>> = {
-  unique_id: { type: 'uuid', value: (row) => types.Uuid.fromString(row.uniqueId) },
-  received_at: { type: 'timestamp', value: (row) => new Date(Math.floor(row.receivedAtMicros / 1000)) },
-  received_at_micros: { type: 'bigint', value: (row) => BigInt(row.receivedAtMicros) },
-  category: { type: 'text', value: (row) => row.category },
-  index_no: { type: 'int', value: (row) => row.indexNo },
-  title: { type: 'text', value: (row) => row.title },
-  description: { type: 'text', value: (row) => row.description },
-  follower_count: { type: 'bigint', value: (row) => row.followerCount },
-  tag_list: { type: 'frozen<list<text>>', value: (row) => row.tagList },
-  is_image_or_video: { type: 'text', value: (row) => row.isImageOrVideo },
-  image_src: { type: 'text', value: (row) => row.imageSrc },
-  downloaded: { type: 'int', value: (row) => row.downloaded },
-  save_location: { type: 'text', value: (row) => row.saveLocation },
-  poster_name: { type: 'text', value: (row) => row.posterName },
-  is_error: { type: 'boolean', value: (row) => row.isError },
-  error_fields: { type: 'frozen<list<text>>', value: (row) => row.errorFields },
-  write_ts: { type: 'bigint', value: (row) => BigInt(row.writeTimestamp) },
-  log_partition: { type: 'int', value: (row) => row.position.partition },
-  log_offset: { type: 'bigint', value: (row) => BigInt(row.position.offset) },
+  unique_id: column('uuid', (row) => row.uniqueId),
+  received_at: column('timestamp', (row) => Math.floor(row.receivedAtMicros / 1000)),
+  received_at_micros: column('bigint', (row) => row.receivedAtMicros),
+  category: column('text', (row) => row.category),
+  index_no: column('int', (row) => row.indexNo),
+  title: column('text', (row) => row.title),
+  description: column('text', (row) => row.description),
+  follower_count: column('bigint', (row) => row.followerCount),
+  tag_list: column('frozen<list<text>>', (row) => row.tagList),
+  is_image_or_video: column('text', (row) => row.isImageOrVideo),
+  image_src: column('text', (row) => row.imageSrc),
+  downloaded: column('int', (row) => row.downloaded),
+  save_location: column('text', (row) => row.saveLocation),
+  poster_name: column('text', (row) => row.posterName),
+  is_error: column('boolean', (row) => row.isError),
+  error_fields: column('frozen<list<text>>', (row) => row.errorFields),
+  write_ts: column('bigint', (row) => row.writeTimestamp),
+  log_partition: column('int', (row) => row.position.partition),
+  log_offset: column('bigint', (row) => row.position.offset),
 };
 
 /** Beside the pin's own columns: which rebuild wrote the row. */
 export const GENERATION = { name: 'generation', type: 'int' } as const;
 
 const NAMES = Object.keys(COLUMNS);
-const VALUES = Object.values(COLUMNS).map((column) => column.value);
+const WRITES = Object.values(COLUMNS).map((column) => column.write);
+/** Of {@link insertCql}: the columns, the generation, the timestamp. */
+export const VALUE_COUNT = NAMES.length + 2;
 
 /**
  * Writes every column, nulls included, so that a newer version overwrites whatever an older one had. Each null costs a
@@ -53,12 +62,16 @@ export const selectCql = (table: string): string => `SELECT ${NAMES.join(', ')} 
 export const cellTimestamp = (writeTimestamp: number, generation: number): bigint =>
   BigInt(writeTimestamp) + BigInt(generation);
 
-/** Values for {@link insertCql}; the first one is the partition key. */
-export const toParams = (row: PinRow, generation: number): unknown[] => {
-  const params: unknown[] = [];
-  for (const value of VALUES) params.push(value(row));
-  params.push(generation, cellTimestamp(row.writeTimestamp, generation));
-  return params;
+/**
+ * The values of {@link insertCql} as they are sent.
+ * @throws TypeError, RangeError for a value that its column cannot have
+ */
+export const encodeRow = (target: CqlTarget, row: PinRow, generation: number): Buffer => {
+  beginRow(target);
+  for (const write of WRITES) write(target, row);
+  WRITE.int(target, generation);
+  WRITE.bigint(target, cellTimestamp(row.writeTimestamp, generation));
+  return takeRow(target);
 };
 
 export const toPinRow = (row: types.Row): PinRow => ({
@@ -81,19 +94,8 @@ export const toPinRow = (row: types.Row): PinRow => ({
   position: { partition: row.log_partition as number, offset: Number(row.log_offset) },
 });
 
-/** Bytes of a row without its text, as Cassandra counts a mutation (names, timestamps and lengths of cells): measured, rounded up. */
-const FIXED_BYTES = 512;
+/** What Cassandra 5.0 counts of any row in a batch besides its encoded values (timestamps and such of its cells), bytes: measured. */
+const CELLS_BYTES = 322;
 
-const bytesOf = (text: string | null): number => (text === null ? 0 : Buffer.byteLength(text));
-
-/** About what the row weighs in a batch. */
-export const sizeOf = (row: PinRow): number =>
-  FIXED_BYTES +
-  bytesOf(row.category) +
-  bytesOf(row.title) +
-  bytesOf(row.description) +
-  bytesOf(row.isImageOrVideo) +
-  bytesOf(row.imageSrc) +
-  bytesOf(row.saveLocation) +
-  bytesOf(row.posterName) +
-  (row.tagList ?? []).reduce((sum, tag) => sum + 4 + bytesOf(tag), 0);
+/** What the row weighs in a batch, bytes. @param encoded see {@link encodeRow} */
+export const sizeOf = (encoded: Buffer): number => CELLS_BYTES + encoded.length;

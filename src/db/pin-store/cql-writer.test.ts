@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { pinRow } from './contract-rows.ts';
-import { sizeOf } from './cql-rows.ts';
+import { insertsOf } from './cql-inserts.ts';
 import { groupByReplicas } from './cql-writer.ts';
 
 const byFirstByte = (nodes: number) => (key: Buffer) => `node ${(key[0] ?? 0) % nodes}`;
@@ -11,14 +11,17 @@ describe('batches by replica', () => {
     const sizes = fc.array(fc.oneof(fc.nat(1000), fc.nat(40_000)), { maxLength: 200 });
     fc.assert(
       fc.property(sizes, fc.integer({ min: 1, max: 4 }), (lengths, nodes) => {
-        const rows = lengths.map((length) => pinRow({ description: 'x'.repeat(length) }));
-        const groups = groupByReplicas(rows, byFirstByte(nodes));
-        expect(new Set(groups.flat().map(({ row }) => row))).toEqual(new Set(rows));
-        expect(groups.flat().length).toBe(rows.length);
+        const { inserts } = insertsOf(
+          lengths.map((length) => pinRow({ description: 'x'.repeat(length) })),
+          0,
+        );
+        const groups = groupByReplicas(inserts, byFirstByte(nodes));
+        expect(new Set(groups.flat())).toEqual(new Set(inserts));
+        expect(groups.flat().length).toBe(lengths.length);
         for (const group of groups) {
-          expect(new Set(group.map(({ row }) => Number.parseInt(row.uniqueId.slice(0, 2), 16) % nodes)).size).toBe(1);
+          expect(new Set(group.map(({ uniqueId }) => Number.parseInt(uniqueId.slice(0, 2), 16) % nodes)).size).toBe(1);
           expect(group.length).toBeLessThanOrEqual(60);
-          const bytes = group.reduce((sum, { row }) => sum + sizeOf(row), 0);
+          const bytes = group.reduce((sum, insert) => sum + insert.bytes, 0);
           expect(group.length === 1 || bytes <= 40 * 1024).toBe(true);
         }
       }),
@@ -27,8 +30,11 @@ describe('batches by replica', () => {
   });
 
   test('are full where rows are small, and none where the nodes are not known', () => {
-    const rows = Array.from({ length: 120 }, () => pinRow());
-    expect(groupByReplicas(rows, () => 'one').map((group) => group.length)).toEqual([57, 57, 6]);
-    expect(groupByReplicas(rows, () => null).map((group) => group.length)).toEqual(Array(120).fill(1));
+    const { inserts } = insertsOf(
+      Array.from({ length: 120 }, () => pinRow()),
+      0,
+    );
+    expect(groupByReplicas(inserts, () => 'one').map((group) => group.length)).toEqual([58, 58, 4]);
+    expect(groupByReplicas(inserts, () => null).map((group) => group.length)).toEqual(Array(120).fill(1));
   });
 });

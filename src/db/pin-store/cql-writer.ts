@@ -2,8 +2,10 @@ import type { Client } from 'cassandra-driver';
 import { PinflowError } from '../../errors.ts';
 import { retry } from '../../retry.ts';
 import { type CqlPlace, faultOf, placeOf, toPinflowError } from './cql-errors.ts';
-import { insertCql, sizeOf, toParams } from './cql-rows.ts';
+import { type Insert, insertsOf, type Refusal } from './cql-inserts.ts';
+import { insertCql } from './cql-rows.ts';
 import type { CqlSession } from './cql-session.ts';
+import { checkTypes } from './cql-shape.ts';
 import { eachOf } from './each-of.ts';
 import type { PinRow } from './pin-store.ts';
 
@@ -42,37 +44,30 @@ const replicaNames = (client: Client, keyspace: string): ((key: Buffer) => strin
   };
 };
 
-type Insert = { readonly row: PinRow; readonly params: unknown[] };
-
 /**
  * Rows that the same nodes hold, in batches: a node that gets one writes all of it itself, and passes all of it on to the same others.
  * Rows of unknown place go alone, as a batch across nodes is slower than its rows.
  */
 export const groupByReplicas = (
-  rows: readonly PinRow[],
+  inserts: readonly Insert[],
   replicasOf: (key: Buffer) => string | null,
-  generation = 0,
 ): readonly (readonly Insert[])[] => {
   const groups: Insert[][] = [];
-  const open = new Map<string, { inserts: Insert[]; bytes: number }>();
-  for (const row of rows) {
-    const insert = { row, params: toParams(row, generation) };
-    const replicas = replicasOf((insert.params[0] as { getBuffer: () => Buffer }).getBuffer());
-    const bytes = sizeOf(row);
-    const group = replicas === null ? undefined : open.get(replicas);
-    if (group !== undefined && group.inserts.length < MAX_BATCH_ROWS && group.bytes + bytes <= MAX_BATCH_BYTES) {
-      group.inserts.push(insert);
-      group.bytes += bytes;
+  const open = new Map<string, { group: Insert[]; bytes: number }>();
+  for (const insert of inserts) {
+    const replicas = replicasOf(insert.params[0] as Buffer);
+    const last = replicas === null ? undefined : open.get(replicas);
+    if (last !== undefined && last.group.length < MAX_BATCH_ROWS && last.bytes + insert.bytes <= MAX_BATCH_BYTES) {
+      last.group.push(insert);
+      last.bytes += insert.bytes;
       continue;
     }
-    const inserts = [insert];
-    groups.push(inserts);
-    if (replicas !== null) open.set(replicas, { inserts, bytes });
+    const group = [insert];
+    groups.push(group);
+    if (replicas !== null) open.set(replicas, { group, bytes: insert.bytes });
   }
   return groups;
 };
-
-type Refusal = { readonly uniqueId: string; readonly error: unknown };
 
 const refusedError = (place: CqlPlace, refusals: readonly Refusal[]): PinflowError => {
   const ids = refusals.map((refusal) => refusal.uniqueId).join(', ');
@@ -91,6 +86,14 @@ export const cqlWriter = (
   place: CqlPlace,
 ): ((rows: readonly PinRow[], generation?: number) => Promise<void>) => {
   const query = insertCql(`${place.keyspace}.userposts`);
+  /** Clients whose table has the columns' types. */
+  const checked = new WeakSet<Client>();
+
+  const checkOnce = async (client: Client): Promise<void> => {
+    if (checked.has(client)) return;
+    await checkTypes(client, place);
+    checked.add(client);
+  };
 
   const send = (client: Client, inserts: readonly Insert[]): Promise<unknown> => {
     const [first] = inserts;
@@ -117,17 +120,19 @@ export const cqlWriter = (
     } catch (error) {
       if (faultOf(error) !== 'refused') throw error;
       const [first] = inserts;
-      if (first !== undefined && inserts.length === 1) refusals.push({ uniqueId: first.row.uniqueId, error });
+      if (first !== undefined && inserts.length === 1) refusals.push({ uniqueId: first.uniqueId, error });
       else for (const insert of inserts) await write(client, [insert], refusals);
     }
   };
 
   return async (rows, generation = 0) => {
     if (rows.length === 0) return;
-    const refusals: Refusal[] = [];
-    await session.run((client) => {
-      const groups = groupByReplicas(rows, replicaNames(client, place.keyspace), generation);
-      return eachOf(groups, MAX_IN_FLIGHT, (group) => write(client, group, refusals));
+    const encoded = insertsOf(rows, generation);
+    const refusals = [...encoded.refusals];
+    await session.run(async (client) => {
+      await checkOnce(client);
+      const groups = groupByReplicas(encoded.inserts, replicaNames(client, place.keyspace));
+      await eachOf(groups, MAX_IN_FLIGHT, (group) => write(client, group, refusals));
     });
     if (refusals.length > 0) throw refusedError(place, refusals);
   };
