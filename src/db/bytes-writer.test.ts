@@ -44,3 +44,13 @@ test('what is sized has its length before it, also when the buffer grew meanwhil
   out.sized((values: readonly string[]) => values.forEach(out.text), ['a', 'b'.repeat(1000)]);
   expect(out.written()).toEqual(Buffer.concat([int(4, 4 + 1 + 4 + 1000), text('a'), text('b'.repeat(1000))]));
 });
+
+test('what is cut is as if it had not been written', () => {
+  const out = createBytesWriter(0);
+  out.int32(1);
+  const before = out.length();
+  out.text('of a row that is refused');
+  out.cut(before);
+  out.int16(2);
+  expect(out.written()).toEqual(Buffer.concat([int(4, 1), int(2, 2)]));
+});

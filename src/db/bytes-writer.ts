@@ -19,6 +19,8 @@ export type BytesWriter = {
   readonly sized: <T>(write: (value: T) => void, value: T) => void;
   /** Bytes written so far. */
   readonly length: () => number;
+  /** Takes back what was written after the first so many bytes. */
+  readonly cut: (length: number) => void;
   readonly written: () => Buffer;
 };
 
@@ -123,6 +125,9 @@ export const createBytesWriter = (capacity: number): BytesWriter => {
       writeInt32(bytes, from, at - from - 4);
     },
     length: () => at,
+    cut: (length) => {
+      at = length;
+    },
     written: () => bytes.subarray(0, at),
   };
 };

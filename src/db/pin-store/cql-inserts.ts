@@ -1,5 +1,5 @@
+import { createBytesWriter } from '../bytes-writer.ts';
 import { boundValues } from './cql-bound-values.ts';
-import { createTarget } from './cql-encoding.ts';
 import { encodeRow, sizeOf, VALUE_COUNT } from './cql-rows.ts';
 import type { PinRow } from './pin-store.ts';
 
@@ -14,22 +14,32 @@ export type Insert = {
 
 export type Refusal = { readonly uniqueId: string; readonly error: unknown };
 
+/** First guess for a row. */
+const ROW_BYTES = 640;
+
 /** @returns also the rows that have a value which their column cannot have */
 export const insertsOf = (
   rows: readonly PinRow[],
   generation: number,
 ): { readonly inserts: readonly Insert[]; readonly refusals: readonly Refusal[] } => {
-  const target = createTarget();
-  const inserts: Insert[] = [];
+  const out = createBytesWriter(rows.length * ROW_BYTES);
   const refusals: Refusal[] = [];
-  for (const row of rows) {
+  const encoded = rows.flatMap((row) => {
     const { uniqueId } = row;
+    const begin = out.length();
     try {
-      const encoded = encodeRow(target, row, generation);
-      inserts.push({ uniqueId, params: boundValues(encoded, VALUE_COUNT), bytes: sizeOf(encoded) });
+      encodeRow(out, row, generation);
+      return { uniqueId, begin, end: out.length() };
     } catch (error) {
+      out.cut(begin);
       refusals.push({ uniqueId, error });
+      return [];
     }
-  }
+  });
+  const all = out.written();
+  const inserts = encoded.map(({ uniqueId, begin, end }): Insert => {
+    const values = all.subarray(begin, end);
+    return { uniqueId, params: boundValues(values, VALUE_COUNT), bytes: sizeOf(values) };
+  });
   return { inserts, refusals };
 };

@@ -1,17 +1,18 @@
 import type { types } from 'cassandra-driver';
-import { beginRow, type CqlTarget, type CqlType, type CqlValues, takeRow, WRITE } from './cql-encoding.ts';
+import type { BytesWriter } from '../bytes-writer.ts';
+import { type CqlType, type CqlValues, WRITE } from './cql-encoding.ts';
 import type { PinRow } from './pin-store.ts';
 
 type Column = {
   /** As `system_schema.columns` words it. */
   readonly type: CqlType;
   readonly value: (row: PinRow) => CqlValues[CqlType];
-  readonly write: (target: CqlTarget, row: PinRow) => void;
+  readonly write: (out: BytesWriter, row: PinRow) => void;
 };
 
 const column = <T extends CqlType>(type: T, value: (row: PinRow) => CqlValues[T]): Column => {
   const write = WRITE[type];
-  return { type, value, write: (target, row) => write(target, value(row)) };
+  return { type, value, write: (out, row) => write(out, value(row)) };
 };
 
 /** Table `userposts` as migrations/cql makes it; the partition key comes first. */
@@ -63,15 +64,13 @@ export const cellTimestamp = (writeTimestamp: number, generation: number): bigin
   BigInt(writeTimestamp) + BigInt(generation);
 
 /**
- * The values of {@link insertCql} as they are sent.
- * @throws TypeError, RangeError for a value that its column cannot have
+ * Writes the values of {@link insertCql} as they are sent.
+ * @throws TypeError, RangeError for a value that its column cannot have; some are written then
  */
-export const encodeRow = (target: CqlTarget, row: PinRow, generation: number): Buffer => {
-  beginRow(target);
-  for (const write of WRITES) write(target, row);
-  WRITE.int(target, generation);
-  WRITE.bigint(target, cellTimestamp(row.writeTimestamp, generation));
-  return takeRow(target);
+export const encodeRow = (out: BytesWriter, row: PinRow, generation: number): void => {
+  for (const write of WRITES) write(out, row);
+  WRITE.int(out, generation);
+  WRITE.bigint(out, cellTimestamp(row.writeTimestamp, generation));
 };
 
 export const toPinRow = (row: types.Row): PinRow => ({
