@@ -5,7 +5,7 @@ import { gunzipSync } from 'node:zlib';
 import { openBlobStore } from '../src/blob/open.ts';
 import { readConfig } from '../src/config.ts';
 import { startWorkers } from '../test/e2e/program.ts';
-import { freshBucket, freshName } from '../test/servers/fresh.ts';
+import { freshBucket, freshDatabase, freshName } from '../test/servers/fresh.ts';
 import { hasPeer, s3Config, startPeer } from './peer.ts';
 import { cpuOf, memoryOf } from './process.ts';
 import { fillLog, serverSettings } from './topic.ts';
@@ -27,9 +27,12 @@ const LINE_FEED = 0x0a;
 const OUR_GZIP_LEVEL = 2;
 
 const [kafka, s3] = [await serverSettings('kafka'), await serverSettings('s3')];
+// All engines are real: an embedded Postgres would be made meanwhile, on the cores that are measured.
+const database = await freshDatabase(await serverSettings('postgres'));
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
 const env: Record<string, string> = {
   ...kafka,
+  ...(database.settings as Record<string, string>),
   PIN_TOPIC: freshName('bench'),
   DATA_DIR: dir,
   ARCHIVE_MAX_SECONDS: '2',
@@ -122,5 +125,6 @@ try {
     console.log(`  ratio ${(ours.rate / peer.rate).toFixed(2)}`);
   }
 } finally {
+  await database.drop();
   rmSync(dir, { recursive: true, force: true });
 }
