@@ -15,6 +15,8 @@ const MAX_SEND_RECORDS = 2500;
 const MAX_SEND_BYTES = 1024 * 1024;
 /** Requests under way at once, each by a producer of its own for its own partitions: one is encoded while one is acked. */
 const LANES = 2;
+/** Up to so many records go as one request by one lane: what a request costs beside its records would be twice the work. */
+const ONE_LANE_RECORDS = 1000;
 /** A group of calls fills the requests of all lanes. */
 const MAX_GROUP_RECORDS = LANES * MAX_SEND_RECORDS;
 const MAX_GROUP_BYTES = LANES * MAX_SEND_BYTES;
@@ -108,7 +110,9 @@ const createSender =
     };
 
     const maxBytes = Math.min(MAX_SEND_BYTES, facts.maxMessageBytes - BATCH_OVERHEAD_BYTES);
-    const lanes = cutIntoSends(records, facts.partitions, LANES, { maxRecords: MAX_SEND_RECORDS, maxBytes });
+    // A partition may change its lane from group to group, as a group begins when the one before is acked.
+    const laneCount = records.length <= ONE_LANE_RECORDS ? 1 : LANES;
+    const lanes = cutIntoSends(records, facts.partitions, laneCount, { maxRecords: MAX_SEND_RECORDS, maxBytes });
     const sent = await Promise.allSettled(
       lanes.map(async (sends, lane) => {
         for (const send of sends) await sendOne(producers[lane] as Producer, send);
