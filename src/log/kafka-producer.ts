@@ -61,11 +61,12 @@ const connect = async ({ kafka }: KafkaClient, facts: TopicFacts): Promise<Sessi
   return { producers, facts, underWay: new Set() };
 };
 
-const checkSizes = (records: readonly NewRecord[], { maxMessageBytes }: TopicFacts, topic: string) => {
+/** Why one of the records is refused; null: none is. */
+const tooLargeFor = ({ maxMessageBytes }: TopicFacts, topic: string, records: readonly NewRecord[]) => {
   const largest = maxMessageBytes - BATCH_OVERHEAD_BYTES;
   const tooLarge = records.find((record) => sizeOf(record) > largest);
-  if (tooLarge === undefined) return;
-  throw new PinflowError(
+  if (tooLarge === undefined) return null;
+  return new PinflowError(
     'too_large',
     `a record of ${tooLarge.value.length} bytes is more than topic ${topic} takes: raise its max.message.bytes (${maxMessageBytes}), or lower MAX_PIN_BYTES.`,
   );
@@ -158,12 +159,15 @@ export const createKafkaProducer = (client: KafkaClient, topic: Pursuit<TopicFac
   });
 
   const appendIn = ({ facts }: Session, records: readonly NewRecord[]) => {
-    checkSizes(records, facts, client.topic);
-    return commits.append(records);
+    const tooLarge = tooLargeFor(facts, client.topic, records);
+    return tooLarge === null ? commits.append(records) : Promise.reject(tooLarge);
   };
 
   return {
-    append: async (records) => appendIn(sessions.peek() ?? (await sessions.get()), records),
+    append: (records) => {
+      const session = sessions.peek();
+      return session === null ? sessions.get().then((late) => appendIn(late, records)) : appendIn(session, records);
+    },
     close: async () => {
       await commits.close();
       const session = await sessions.close();

@@ -140,20 +140,26 @@ export const withSpool = async (
     new PinflowError('timeout', `the broker has not acknowledged within ${deadlineMs} ms`, { retryable: true });
 
   const append = async (records: readonly NewRecord[]): Promise<Receipt> => {
+    if (closing !== null) throw new PinflowError('log_unavailable', 'the spool is closed.');
     // The forwarder probes, at nobody's cost; only where it has nothing to send a request must.
     const pass = forwarder.isIdle() ? breaker.probe() : breaker.pass();
-    if (pass === null) return intake.append(records);
+    running++;
     try {
+      if (pass === null) return await intake.append(records);
       const positions = await withDeadline(log.append(records), deadlineMs, late);
       pass.succeeded();
       return { durability: log.durability, positions };
     } catch (error) {
+      if (pass === null) throw error;
       if (!isOutage(error)) {
         pass.undecided();
         throw error;
       }
       pass.failed(error);
-      return intake.append(records);
+      return await intake.append(records);
+    } finally {
+      running--;
+      if (running === 0) idle();
     }
   };
 
@@ -168,16 +174,7 @@ export const withSpool = async (
   };
 
   return {
-    append: async (records) => {
-      if (closing !== null) throw new PinflowError('log_unavailable', 'the spool is closed.');
-      running++;
-      try {
-        return await append(records);
-      } finally {
-        running--;
-        if (running === 0) idle();
-      }
-    },
+    append,
     state: report.state,
     close: () => {
       closing ??= close();
