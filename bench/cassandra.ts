@@ -144,19 +144,22 @@ try {
   console.log(`archive → Cassandra, cleaned, ${figure(PINS)} pins; each setting once:`);
   const batches = await fastest(BARE, bare, bareWords);
   if (spark !== null) await bySpark(spark)(SPARK[0]);
-  const setting = spark && (await fastest(SPARK, bySpark(spark), ([name]) => `Spark's connector, ${name}`));
 
-  const rates = { bare: [] as number[], ours: [] as number[], spark: [] as number[] };
+  const rates = { bare: [] as number[], ours: [] as number[], spark: SPARK.map((): number[] => []) };
   starts.length = 0;
   for (let round = 0; round < ROUNDS; round++) {
     rates.bare.push(await bare(batches));
     rates.ours.push(await ours());
-    if (spark !== null && setting !== null) rates.spark.push(await bySpark(spark)(setting));
+    if (spark === null) continue;
+    for (const [n, setting] of SPARK.entries()) rates.spark[n]?.push(await bySpark(spark)(setting));
   }
   print('pinflow', rates.ours);
   console.log(`  start, connecting, the first object and the end: ${figure(median(starts))} ms, not counted`);
   printPeer('the driver alone', rates.bare, rates.ours);
-  if (spark !== null) printPeer("Spark's connector, warm", rates.spark, rates.ours);
+  if (spark !== null) {
+    for (const [n, [name]] of SPARK.entries())
+      printPeer(`Spark's connector, warm, ${name}`, rates.spark[n] ?? [], rates.ours);
+  }
   await spark?.close();
 } finally {
   rmSync(dir, { recursive: true, force: true });
