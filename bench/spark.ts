@@ -9,7 +9,7 @@ import { cleanLines } from '../src/workers/clean-lines.ts';
 import { fillArchive } from './archive-files.ts';
 
 /**
- * Archive → cleaned rows, no store, beside warm PySpark on the same files (wanted: three times its speed), in memory that does not grow with the archive.
+ * Archive → cleaned rows, no store, beside warm PySpark on the same files (wanted: three times its speed) and JSON.parse alone, in memory that does not grow with the archive.
  * `PYSPARK` is the Python of an environment with pyspark 3.5 (`python3 -m venv x && x/bin/pip install pyspark==3.5.1`); Spark has both cores,
  * pinflow one thread. Rounds of the two take turns, as the machine may be shared; the CPU seconds hold also where it is.
  */
@@ -39,6 +39,20 @@ const cleanAll = async (): Promise<{ readonly seconds: number; readonly cpu: num
   return { seconds: (performance.now() - at) / 1000, cpu: (user + system) / 1e6, peakMib: peak / MIB };
 };
 
+/** The limit: the same objects read, unpacked and cut into lines, and each line parsed, with nothing made of it. */
+const parseAll = async (): Promise<number> => {
+  const at = performance.now();
+  const decoder = new TextDecoder();
+  let pins = 0;
+  for await (const entry of listManifest(store, 0)) {
+    for (const { line } of await readArchiveObject(store, entry)) {
+      if (typeof (JSON.parse(decoder.decode(line)) as { readonly index: unknown }).index === 'number') pins++;
+    }
+  }
+  if (pins !== PINS) throw new Error(`${pins} pins, not ${PINS}`);
+  return (performance.now() - at) / 1000;
+};
+
 type Spark = { readonly start: number; readonly cold: number; readonly warm: number; readonly cpu: number };
 const spark = async (): Promise<Spark> => {
   const child = Bun.spawn([python ?? '', join(import.meta.dir, 'spark.py'), dir, '3'], {
@@ -56,6 +70,7 @@ const figure = (seconds: number) => `${Math.round(PINS / seconds).toLocaleString
 try {
   await fillArchive(store, PINS, PINS_EACH);
   let best = Number.POSITIVE_INFINITY;
+  let limit = Number.POSITIVE_INFINITY;
   let leastCpu = Number.POSITIVE_INFINITY;
   const peaks: number[] = [];
   let peer: Spark | null = null;
@@ -64,6 +79,7 @@ try {
     best = Math.min(best, seconds);
     leastCpu = Math.min(leastCpu, cpu);
     peaks.push(Math.round(peakMib));
+    limit = Math.min(limit, await parseAll());
     if (python === undefined) continue;
     const found = await spark();
     peer = peer === null || found.warm < peer.warm ? found : peer;
@@ -71,8 +87,10 @@ try {
   console.log(
     `archive → cleaned rows, ${PINS.toLocaleString('en')} pins: pinflow ${figure(best)}, RSS ${peaks.join(', ')} MiB`,
   );
+  console.log(`  the limit, JSON.parse of the same lines alone: ${figure(limit)}; ratio ${(limit / best).toFixed(2)}`);
   if (peer !== null) {
     console.log(`  PySpark, warm: ${figure(peer.warm)}; ratio ${(peer.warm / best).toFixed(2)}`);
+    console.log(`  the limit is ${(peer.warm / limit).toFixed(2)} of PySpark`);
     console.log(
       `  CPU: pinflow ${leastCpu.toFixed(2)} s, PySpark, warm, ${peer.cpu.toFixed(2)} s; ratio ${(peer.cpu / leastCpu).toFixed(2)}`,
     );
