@@ -1,4 +1,4 @@
-import { dashboard, lines, number, quantiles, rows } from './panels.ts';
+import { bars, dashboard, lines, number, quantiles, rows } from './panels.ts';
 
 /**
  * The dashboards of monitoring/grafana/dashboards, one JSON file each: `bun run docs` writes them, and a test finds them stale.
@@ -93,6 +93,22 @@ const batch = dashboard('batch', 'batch layer', [
     'Runs',
     `SELECT id, reason, status, started_at, ended_at - started_at AS took, objects, pins, errors, rejects, error
      FROM batch_runs ORDER BY id DESC LIMIT ${RUNS_SHOWN}`,
+  ),
+  bars(
+    'What cleaning met in these runs, pins',
+    `WITH r AS (SELECT quality AS q FROM batch_runs WHERE quality IS NOT NULL ORDER BY id DESC LIMIT ${RUNS_SHOWN})
+     SELECT what, sum(pins) AS pins FROM (
+       SELECT 'placeholder, ' || f.key || ': ' || v.key AS what, v.value::int8 AS pins
+       FROM r, jsonb_each(q -> 'placeholders') f, jsonb_each_text(f.value) v
+       UNION ALL SELECT 'rule ' || v.key, v.value::int8 FROM r, jsonb_each_text(q -> 'rules') v
+       UNION ALL SELECT 'set aside, ' || v.key, v.value::int8 FROM r, jsonb_each_text(q -> 'rejects') v
+     ) met GROUP BY what ORDER BY pins DESC`,
+  ),
+  bars(
+    'Erroneous pins by run, %',
+    `SELECT id::text AS run, round(100.0 * errors / nullif(pins, 0), 2) AS erroneous FROM (
+       SELECT id, pins, errors FROM batch_runs WHERE pins > 0 ORDER BY id DESC LIMIT ${RUNS_SHOWN}
+     ) newest ORDER BY id`,
   ),
   // Of the newest runs: all that a store has is the whole ledger, which grows for years. A backfill or a rebuild may be as long as that.
   rows(

@@ -15,7 +15,7 @@ type Query = {
 export type Panel = {
   readonly title: string;
   readonly description?: string;
-  readonly type: 'timeseries' | 'stat' | 'table';
+  readonly type: 'timeseries' | 'stat' | 'table' | 'barchart';
   /** As Grafana names it: `short`, `s`, `bytes`, `cps` (counts a second), `percentunit`. */
   readonly unit: string;
   /** Width and height in the grid. */
@@ -48,6 +48,9 @@ export const number = (title: string, unit: string, expr: string, thresholds?: r
   queries: [{ expr, legend: '' }],
   thresholds,
 });
+
+/** A bar for each row of the Postgres: its first column names it, the second is its length. */
+export const bars = (title: string, sql: string): Panel => ({ ...rows(title, sql), type: 'barchart' });
 
 /** Rows of the Postgres. */
 export const rows = (title: string, sql: string): Panel => ({
