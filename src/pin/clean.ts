@@ -87,7 +87,8 @@ const knownCounts = new Map<string, bigint | null>();
  * Null for anything else, for what is no whole number ("1.5", "1.2345k") and for what does not fit a signed 64-bit integer.
  */
 export const parseFollowerCount = (text: string | null): bigint | null => {
-  if (text === null || text.length > FOLLOWERS_MAX) return text === null ? null : readFollowerCount(text);
+  if (text === null) return null;
+  if (text.length > FOLLOWERS_MAX) return readFollowerCount(text);
   const known = knownCounts.get(text);
   if (known !== undefined) return known;
   const count = readFollowerCount(text);

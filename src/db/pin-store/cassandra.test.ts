@@ -12,6 +12,7 @@ import { migrateCql } from './cql-migrations.ts';
 import { COLUMNS, insertCql } from './cql-rows.ts';
 import { type CqlSession, openCqlSession } from './cql-session.ts';
 import { cqlWriter } from './cql-writer.ts';
+import type { PinRow } from './pin-store.ts';
 
 const server = await testServer('cassandra');
 const TIMEOUT_MS = 120_000;
@@ -64,18 +65,19 @@ describe.skipIf('skip' in server)('on a real Cassandra', () => {
     beforeAll(() => store.migrate(), TIMEOUT_MS);
     afterAll(() => store.close());
 
+    /** A row between two others: it is refused by name, and they are written. */
+    const writesAllBut = async (bad: PinRow) => {
+      const rows = [pinRow(), bad, pinRow()];
+      const error = await store.upsert(rows).catch((e: unknown) => e);
+      const message = expect.stringContaining(bad.uniqueId);
+      expect(error).toMatchObject({ code: 'invalid_pin', retryable: false, message });
+      expect(await Promise.all(rows.map((row) => store.get(row.uniqueId)))).toEqual([rows[0], null, rows[2]] as never);
+    };
+
     test(
       'names the pin the cluster does not take, and writes its neighbours',
       async () => {
-        const rows = [pinRow(), pinRow({ description: 'x'.repeat(17 * 1024 * 1024) }), pinRow()];
-        const bad = rows[1]?.uniqueId ?? '';
-        const error = await store.upsert(rows).catch((e: unknown) => e);
-        expect(error).toMatchObject({ code: 'invalid_pin', retryable: false, message: expect.stringContaining(bad) });
-        expect(await Promise.all(rows.map((row) => store.get(row.uniqueId)))).toEqual([
-          rows[0],
-          null,
-          rows[2],
-        ] as never);
+        await writesAllBut(pinRow({ description: 'x'.repeat(17 * 1024 * 1024) }));
       },
       TIMEOUT_MS,
     );
@@ -131,15 +133,7 @@ describe.skipIf('skip' in server)('on a real Cassandra', () => {
     test(
       'names a pin that cannot be encoded, and writes its neighbours',
       async () => {
-        const rows = [pinRow(), pinRow({ indexNo: 2 ** 31 }), pinRow()];
-        const bad = rows[1]?.uniqueId ?? '';
-        const error = await store.upsert(rows).catch((e: unknown) => e);
-        expect(error).toMatchObject({ code: 'invalid_pin', retryable: false, message: expect.stringContaining(bad) });
-        expect(await Promise.all(rows.map((row) => store.get(row.uniqueId)))).toEqual([
-          rows[0],
-          null,
-          rows[2],
-        ] as never);
+        await writesAllBut(pinRow({ indexNo: 2 ** 31 }));
       },
       TIMEOUT_MS,
     );

@@ -32,6 +32,17 @@ const inChainsUpTo = (partition: number): SQL =>
 
 const inOrder = [asc(archiveObjects.partition), asc(archiveObjects.firstOffset)] as const;
 
+/** The first so many of the objects for which all of `conditions` hold. */
+const pageOf = ({ db }: Db, limit: number, ...conditions: readonly SQL[]): Promise<readonly KnownObject[]> =>
+  asked(
+    db
+      .select(objectColumns)
+      .from(archiveObjects)
+      .where(and(...conditions))
+      .orderBy(...inOrder)
+      .limit(limit),
+  );
+
 export type PendingQuery = {
   readonly partition: number;
   readonly store: string;
@@ -42,18 +53,11 @@ export type PendingQuery = {
 
 /** Objects of a partition a store does not have yet, or is to try again, in the order of the chain. */
 export const pendingObjects = (
-  { db }: Db,
+  db: Db,
   { partition, store, after, limit }: PendingQuery,
 ): Promise<readonly KnownObject[]> => {
   const handled = hasProgress(store, ne(archiveObjectStores.status, 'retry'));
-  return asked(
-    db
-      .select(objectColumns)
-      .from(archiveObjects)
-      .where(and(afterCursor({ partition, firstOffset: after }), inChainsUpTo(partition), not(handled)))
-      .orderBy(...inOrder)
-      .limit(limit),
-  );
+  return pageOf(db, limit, afterCursor({ partition, firstOffset: after }), inChainsUpTo(partition), not(handled));
 };
 
 /** Objects of a store that `forgetRejected` asked for again, in the order of the chain. */
@@ -78,17 +82,10 @@ export type StaleQuery = {
 
 /** Objects a store has at an older generation, in the order of the chains. */
 export const staleObjects = (
-  { db }: Db,
+  db: Db,
   { store, generation, after, limit }: StaleQuery,
 ): Promise<readonly KnownObject[]> =>
-  asked(
-    db
-      .select(objectColumns)
-      .from(archiveObjects)
-      .where(and(afterCursor(after), hasProgress(store, lt(archiveObjectStores.generation, generation))))
-      .orderBy(...inOrder)
-      .limit(limit),
-  );
+  pageOf(db, limit, afterCursor(after), hasProgress(store, lt(archiveObjectStores.generation, generation)));
 
 /** Objects whose first pin was received within these hours, both included; as the key has them: `2026-11-23/hour=18`. */
 export type HourRange = { readonly fromHour: string; readonly toHour: string };
@@ -107,19 +104,11 @@ const inHours = ({ fromHour, toHour }: HourRange) =>
 const asHalf = (condition: SQL): SQL => sql`coalesce(${condition}, false)`;
 
 export const objectsOfHours = (
-  { db }: Db,
+  db: Db,
   range: HourRange,
   after: Cursor,
   limit: number,
-): Promise<readonly KnownObject[]> =>
-  asked(
-    db
-      .select(objectColumns)
-      .from(archiveObjects)
-      .where(and(afterCursor(after), asHalf(inHours(range))))
-      .orderBy(...inOrder)
-      .limit(limit),
-  );
+): Promise<readonly KnownObject[]> => pageOf(db, limit, afterCursor(after), asHalf(inHours(range)));
 
 export type ObjectTotals = { readonly objects: number; readonly pins: number; readonly bytes: number };
 
