@@ -1,6 +1,6 @@
 import { Client, types } from 'cassandra-driver';
 import { listManifest } from '../src/blob/archive.ts';
-import { readArchiveObject } from '../src/blob/archive-object.ts';
+import { readArchiveText } from '../src/blob/archive-object.ts';
 import { openBlobStore } from '../src/blob/open.ts';
 import { readConfig } from '../src/config.ts';
 import { toParams } from '../src/db/pin-store/cql-params.fixture.ts';
@@ -20,7 +20,7 @@ const readParams = async (): Promise<unknown[][]> => {
   const store = await openBlobStore(config);
   const params: unknown[][] = [];
   for await (const entry of listManifest(store, 0)) {
-    const { rows } = await cleanLines(0, await readArchiveObject(store, entry));
+    const { rows } = await cleanLines(await readArchiveText(store, entry));
     for (const row of rows) params.push(toParams(row, 0));
   }
   await store.close();

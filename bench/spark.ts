@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { listManifest } from '../src/blob/archive.ts';
-import { readArchiveObject } from '../src/blob/archive-object.ts';
+import { readArchiveObject, readArchiveText } from '../src/blob/archive-object.ts';
 import { openFsBlobStore } from '../src/blob/fs.ts';
 import { cleanLines } from '../src/workers/clean-lines.ts';
 import { fillArchive } from './archive-files.ts';
@@ -31,7 +31,7 @@ const cleanAll = async (): Promise<{ readonly seconds: number; readonly cpu: num
   let rows = 0;
   let peak = 0;
   for await (const entry of listManifest(store, 0)) {
-    rows += (await cleanLines(0, await readArchiveObject(store, entry))).rows.length;
+    rows += (await cleanLines(await readArchiveText(store, entry))).rows.length;
     peak = Math.max(peak, process.memoryUsage.rss());
   }
   if (rows !== PINS) throw new Error(`${rows} rows, not ${PINS}`);

@@ -1,12 +1,12 @@
 import { archivePartitions, listManifest } from './blob/archive.ts';
-import { readArchiveObject } from './blob/archive-object.ts';
+import { blocksOf, offsetsOf, readArchiveText } from './blob/archive-object.ts';
 import type { BlobStore } from './blob/blob.ts';
 import type { PinStore, PinVersion } from './db/pin-store/pin-store.ts';
 import type { Database } from './db/postgres/open.ts';
 import { removedBefore } from './db/postgres/speed-removal.ts';
 import { speedVersions } from './db/postgres/speed-view.ts';
 import type { PinLog } from './log/log.ts';
-import { decodeRecord } from './pin/decode.ts';
+import { decodeLines, decodeRecord } from './pin/decode.ts';
 import { writeTimestamp } from './pin/pin.ts';
 import { type Difference, openIdLedger } from './reconcile-ids.ts';
 
@@ -63,15 +63,18 @@ const scanArchive = async (
         );
       }
       next = entry.lastOffset + 1;
-      const lines = await readArchiveObject(store, entry);
+      const { runs, text } = await readArchiveText(store, entry);
+      const offsets = offsetsOf(runs);
       const versions: PinVersion[] = [];
-      for (const line of lines) {
-        const decoded = decodeRecord(line.line, 0);
-        if (!decoded.ok) rejects++;
-        else {
-          const { unique_id, receivedAtMicros } = decoded.value;
-          versions.push({ uniqueId: unique_id, writeTimestamp: writeTimestamp(receivedAtMicros, line.offset) });
-        }
+      for (const block of blocksOf(text)) {
+        decodeLines(block, (decoded) => {
+          const offset = offsets.next().value as number;
+          if (!decoded.ok) rejects++;
+          else {
+            const { unique_id, receivedAtMicros } = decoded.value;
+            versions.push({ uniqueId: unique_id, writeTimestamp: writeTimestamp(receivedAtMicros, offset) });
+          }
+        });
       }
       record(versions);
     }

@@ -57,33 +57,65 @@ export const encodeArchiveObject = async ({ partition, runs, pins, text }: Archi
 
 export type ArchivedLine = { readonly offset: number; readonly line: Uint8Array };
 
-const splitLines = (text: Uint8Array, entry: ArchiveEntry): readonly ArchivedLine[] => {
-  const lines: ArchivedLine[] = [];
+/** Each line of an object with its offset, in order. */
+export function* linesOf({ runs, text }: Pick<ArchiveText, 'runs' | 'text'>): Generator<ArchivedLine, void> {
   let start = 0;
-  for (const [first, last] of entry.runs ?? [[entry.firstOffset, entry.lastOffset] as const]) {
-    for (let offset = first; offset <= last; offset++) {
-      const end = text.indexOf(LINE_FEED, start);
-      if (end < 0) throw new Error(`it has ${lines.length} lines, fewer than its offsets`);
-      lines.push({ offset, line: text.subarray(start, end) });
-      start = end + 1;
-    }
+  for (const offset of offsetsOf(runs)) {
+    const end = text.indexOf(LINE_FEED, start);
+    yield { offset, line: text.subarray(start, end) };
+    start = end + 1;
   }
-  if (start !== text.length) throw new Error('it has more lines than offsets');
-  if (lines.length !== entry.pins) throw new Error(`it has ${lines.length} lines and not ${entry.pins}`);
+}
+
+/** The offsets that lines stand for, in order. */
+export function* offsetsOf(runs: OffsetRuns): Generator<number, void> {
+  for (const [first, last] of runs) for (let offset = first; offset <= last; offset++) yield offset;
+}
+
+/** Bytes of lines that are decoded at once: their text fits the processor's cache. */
+const BLOCK_BYTES = 64 * 1024;
+
+/** Whole lines, some at a time. */
+export const blocksOf = (text: Uint8Array): readonly Uint8Array[] => {
+  const blocks: Uint8Array[] = [];
+  for (let start = 0; start < text.length; ) {
+    const end = text.indexOf(LINE_FEED, start + BLOCK_BYTES) + 1 || text.length;
+    blocks.push(text.subarray(start, end));
+    start = end;
+  }
+  return blocks;
+};
+
+const countLines = (text: Uint8Array): number => {
+  let lines = 0;
+  for (let at = text.indexOf(LINE_FEED); at !== -1; at = text.indexOf(LINE_FEED, at + 1)) lines++;
   return lines;
 };
 
-const decode = async (bytes: Uint8Array, entry: ArchiveEntry): Promise<readonly ArchivedLine[]> => {
+const check = ({ runs, pins, text }: ArchiveText): void => {
+  const lines = countLines(text);
+  const offsets = runs.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  if (lines < offsets) throw new Error(`it has ${lines} lines, fewer than its offsets`);
+  if (lines > offsets || (text.length > 0 && text.at(-1) !== LINE_FEED))
+    throw new Error('it has more lines than offsets');
+  if (lines !== pins) throw new Error(`it has ${lines} lines and not ${pins}`);
+};
+
+const decode = async (bytes: Uint8Array, entry: ArchiveEntry): Promise<ArchiveText> => {
   const digest = sha256(bytes);
   if (digest !== entry.sha256) throw new Error(`its SHA-256 is ${digest} and not ${entry.sha256}`);
-  return splitLines(await expand(bytes), entry);
+  const { partition, pins, firstOffset, lastOffset } = entry;
+  const runs = entry.runs ?? [[firstOffset, lastOffset] as const];
+  const found = { partition, runs, pins, text: await expand(bytes) };
+  check(found);
+  return found;
 };
 
 /**
- * The lines of an object with their offsets, checked against the manifest entry. Holds the object uncompressed.
+ * An object, checked against the manifest entry. Holds it uncompressed.
  * @throws PinflowError `corrupt_object` with the reason, `blob_unavailable`
  */
-export const readArchiveObject = async (store: BlobStore, entry: ArchiveEntry): Promise<readonly ArchivedLine[]> => {
+export const readArchiveText = async (store: BlobStore, entry: ArchiveEntry): Promise<ArchiveText> => {
   const found = await store.get(entry.key);
   try {
     if (found === null) throw new Error('it is in the manifest but not in the store');
@@ -93,3 +125,8 @@ export const readArchiveObject = async (store: BlobStore, entry: ArchiveEntry): 
     throw new PinflowError('corrupt_object', message, { cause: error });
   }
 };
+
+/** As {@link readArchiveText}, as its lines. */
+export const readArchiveObject = async (store: BlobStore, entry: ArchiveEntry): Promise<readonly ArchivedLine[]> => [
+  ...linesOf(await readArchiveText(store, entry)),
+];

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { cleanPin } from './clean.ts';
-import { acceptParsedPin, acceptPin, decodeRecord, decodeUtf8, type Reject } from './decode.ts';
+import { acceptParsedPin, acceptPin, decodeLines, decodeRecord, decodeUtf8, type Reject } from './decode.ts';
 import { PIN_FIELDS, type Pin } from './pin.ts';
 import { formatMicros } from './timestamp.ts';
 
@@ -332,6 +332,42 @@ describe('decodeRecord', () => {
   test('a text alone may hold what is not UTF-8: it is looked for', () => {
     const decoded = decodeRecord(JSON.stringify({ ...seedPin, title: 'T' }).replace('"T"', '"\ud800"'), 0);
     expect(decoded.ok && [decoded.value.isStorable, cleanPin(decoded.value).title]).toEqual([false, '\uFFFD']);
+  });
+});
+
+describe('decodeLines', () => {
+  const line = fc.oneof(
+    anyPin.map((pin) => encoder.encode(lineOf(JSON.stringify(pin)))),
+    fc
+      .constantFrom('', '{', `\uFEFF${seedText}`, seedText, `${seedText}\r`, '\uFEFF')
+      .map((text) => encoder.encode(text)),
+    fc.uint8Array({ maxLength: 20 }).map((bytes) => bytes.filter((byte) => byte !== 0x0a)),
+  );
+  const told = (lines: Uint8Array) => {
+    const all: unknown[] = [];
+    decodeLines(lines, (decoded, bytes) => all.push({ decoded, line: Buffer.from(bytes()) }));
+    return all;
+  };
+
+  test('property: each line is what decodeRecord says it is, whatever stands beside it', () => {
+    fc.assert(
+      fc.property(fc.array(line), (lines) => {
+        const text = Buffer.concat(lines.flatMap((one) => [one, encoder.encode('\n')]));
+        expect(told(text)).toEqual(lines.map((one) => ({ decoded: decodeRecord(one, 0), line: Buffer.from(one) })));
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('the last line may lack its line feed, and who asks for bytes late gets those of the line', () => {
+    const lines = ['1', '2', seedText, '4'];
+    const asked: string[] = [];
+    decodeLines(encoder.encode(lines.join('\n')), (decoded, bytes) => {
+      if (decoded.ok) return;
+      asked.push(Buffer.from(bytes()).toString());
+    });
+    expect(asked).toEqual(['1', '2', '4']);
+    expect(told(encoder.encode(lines.join('\n')))).toHaveLength(4);
   });
 });
 

@@ -141,14 +141,8 @@ export const acceptParsedPin = (value: unknown, text: string, receivedAtMicros: 
 export const appendedMicros = (timestampMillis: number): number =>
   timestampMillis >= 0 && Number.isSafeInteger(timestampMillis * 1000) ? timestampMillis * 1000 : 0;
 
-/**
- * What a worker does with one record of the log (or one line of the archive).
- * Not every producer is our edge: a record without a `received_at` takes the log's own timestamp.
- * @param timestampMillis when the record was appended, milliseconds since the Unix epoch
- */
-export const decodeRecord = (value: Uint8Array | string, timestampMillis: number): Result<StoredPin> => {
-  const text = typeof value === 'string' ? value : decodeUtf8(value);
-  if (text === null) return malformed('the record is not UTF-8');
+/** @param isUtf8Text false for a text that may have a lone surrogate */
+const decodeText = (text: string, timestampMillis: number, isUtf8Text: boolean): Result<StoredPin> => {
   const parsed = parseJson(text);
   if (!parsed.ok) return parsed;
   const checked = checkPin(parsed.value);
@@ -168,7 +162,56 @@ export const decodeRecord = (value: Uint8Array | string, timestampMillis: number
     save_location: pin.save_location,
     receivedAtMicros: parseMicros(pin.received_at) ?? appendedMicros(timestampMillis),
     posterName: typeof pin.poster_name === 'string' || pin.poster_name === null ? pin.poster_name : undefined,
-    isStorable: typeof value !== 'string' && !text.includes('\\u'),
+    isStorable: isUtf8Text && !text.includes('\\u'),
   };
   return { ok: true, value: stored };
+};
+
+/**
+ * What a worker does with one record of the log (or one line of the archive).
+ * Not every producer is our edge: a record without a `received_at` takes the log's own timestamp.
+ * @param timestampMillis when the record was appended, milliseconds since the Unix epoch
+ */
+export const decodeRecord = (value: Uint8Array | string, timestampMillis: number): Result<StoredPin> => {
+  if (typeof value === 'string') return decodeText(value, timestampMillis, false);
+  const text = decodeUtf8(value);
+  return text === null ? malformed('the record is not UTF-8') : decodeText(text, timestampMillis, true);
+};
+
+const LINE_FEED = 0x0a;
+
+/** Of the line that begins at `start`; the last one may lack its line feed. */
+const endOfLine = (lines: Uint8Array, start: number): number => {
+  const end = lines.indexOf(LINE_FEED, start);
+  return end === -1 ? lines.length : end;
+};
+
+/**
+ * As {@link decodeRecord} for each of some lines: to decode their text all at once takes a fourth of the time.
+ * @param each gets what a line is, and its bytes if it wants them
+ */
+export const decodeLines = (
+  lines: Uint8Array,
+  each: (decoded: Result<StoredPin>, bytes: () => Uint8Array) => void,
+): void => {
+  let start = 0;
+  let end = endOfLine(lines, 0);
+  /** Lines from the one that `start` begins to the one that is decoded. */
+  let behind = 0;
+  const bytes = () => {
+    for (; behind > 0; behind--) {
+      start = end + 1;
+      end = endOfLine(lines, start);
+    }
+    return lines.subarray(start, end);
+  };
+  const text = decodeUtf8(lines);
+  for (let at = 0; at < (text ?? lines).length; behind++) {
+    const next = text === null ? endOfLine(lines, at) : text.indexOf('\n', at);
+    const decoded = text === null ? null : decodeText(next === -1 ? text.slice(at) : text.slice(at, next), 0, true);
+    // A byte order mark, say, is no part of the text of a record, and one within the text of many.
+    each(decoded?.ok ? decoded : decodeRecord(bytes(), 0), bytes);
+    if (next === -1) return;
+    at = next + 1;
+  }
 };

@@ -1,10 +1,10 @@
 import { readManifestEntry } from '../blob/archive.ts';
-import { readArchiveObject } from '../blob/archive-object.ts';
+import { readArchiveText } from '../blob/archive-object.ts';
 import type { HourRange } from '../db/postgres/ledger-pages.ts';
 import { isPinflowError, messageOf } from '../errors.ts';
 import { addQuality, countSetAside, emptyQuality, type QualityReport, qualityReport } from '../pin/quality.ts';
 import { type DiscoverDeps, discover } from './clean-discover.ts';
-import { cleanLines } from './clean-lines.ts';
+import { cleanEachLine } from './clean-lines.ts';
 import { ofHours } from './clean-pending.ts';
 import type { StepDone } from './clean-run.ts';
 
@@ -40,7 +40,7 @@ export const dryRun = async (
     try {
       const entry = await readManifestEntry(deps.store, { partition: object.partition, offset: object.firstOffset });
       if (entry === null) throw new Error('it is not in the manifest');
-      const cleaned = await cleanLines(object.partition, await readArchiveObject(deps.store, entry));
+      const cleaned = await cleanEachLine(await readArchiveText(deps.store, entry), () => {});
       sum.pins += cleaned.pins;
       sum.errors += cleaned.errors;
       sum.rejects += cleaned.rejected.length;

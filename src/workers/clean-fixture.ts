@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ArchiveEntry, putManifest } from '../blob/archive.ts';
 import { archiveLine } from '../blob/archive-line.ts';
-import { encodeArchiveObject } from '../blob/archive-object.ts';
+import { type ArchivedLine, type ArchiveText, encodeArchiveObject } from '../blob/archive-object.ts';
 import type { BlobStore } from '../blob/blob.ts';
 import { openFsBlobStore } from '../blob/fs.ts';
 import { systemClock } from '../clock.ts';
@@ -35,6 +35,14 @@ export type TestDatabase = {
   readonly reset: () => Promise<void>;
   readonly close: () => Promise<void>;
 };
+
+/** Lines as an object has them, each a run of its own. */
+export const textOf = (partition: number, lines: readonly ArchivedLine[]): ArchiveText => ({
+  partition,
+  runs: lines.map(({ offset }) => [offset, offset] as const),
+  pins: lines.length,
+  text: Buffer.concat(lines.flatMap(({ line }) => [line, Buffer.from('\n')])),
+});
 
 export const connectTo = (url: string): Database => openPostgres({ url, logger, applicationName: 'clean-test' });
 

@@ -6,13 +6,15 @@ import { archiveLine } from '../blob/archive-line.ts';
 import type { ArchivedLine } from '../blob/archive-object.ts';
 import type { PinRow } from '../db/pin-store/pin-store.ts';
 import { openSqlitePinStore } from '../db/pin-store/sqlite.ts';
-import { idOf, NOON_MICROS, type PinOptions, pinLine, tableOf, tempFolder } from './clean-fixture.ts';
-import { cleanLines } from './clean-lines.ts';
+import { idOf, NOON_MICROS, type PinOptions, pinLine, tableOf, tempFolder, textOf } from './clean-fixture.ts';
+import { cleanLines as cleanText } from './clean-lines.ts';
 
 const at = (offset: number, record: string | Uint8Array): ArchivedLine => ({
   offset,
   line: archiveLine(Buffer.from(record), NOON_MICROS / 1000),
 });
+
+const cleanLines = (partition: number, lines: readonly ArchivedLine[]) => cleanText(textOf(partition, lines));
 
 const pinAt = (offset: number, n: number, options: PinOptions = {}) => at(offset, pinLine(n, options));
 

@@ -1,21 +1,19 @@
 import { readReject } from '../blob/archive-line.ts';
-import type { ArchivedLine } from '../blob/archive-object.ts';
+import { type ArchiveText, blocksOf, offsetsOf } from '../blob/archive-object.ts';
 import type { PinRow } from '../db/pin-store/pin-store.ts';
-import { cleanPin } from '../pin/clean.ts';
-import { decodeRecord } from '../pin/decode.ts';
+import { type CleanPin, cleanPin } from '../pin/clean.ts';
+import { decodeLines } from '../pin/decode.ts';
 import { writeTimestamp } from '../pin/pin.ts';
 import { countCleaned, countReject, countSetAside, emptyQuality, type Quality } from '../pin/quality.ts';
 import { eachInTurns } from '../turns.ts';
 
-/** Lines cleaned in one turn: some milliseconds, so that the rows of the object before keep flowing to the store. */
-const LINES_PER_TURN = 1000;
+/** Blocks cleaned in one turn: some milliseconds, so that the rows of the object before keep flowing to the store. */
+const BLOCKS_PER_TURN = 8;
 
 /** A line that is no pin: the record as it was in the log, and why. */
 export type RejectedLine = { readonly offset: number; readonly reason: string; readonly value: Uint8Array };
 
-export type CleanedLines = {
-  /** One for each id: the version with the highest (write timestamp, offset). */
-  readonly rows: readonly PinRow[];
+export type LineCounts = {
   /** Lines that are pins. */
   readonly pins: number;
   /** Of those, with a field that should be there and is not. */
@@ -24,32 +22,56 @@ export type CleanedLines = {
   readonly quality: Quality;
 };
 
+export type CleanedLines = LineCounts & {
+  /** One for each id: the version with the highest (write timestamp, offset). */
+  readonly rows: readonly PinRow[];
+};
+
 /** "the record is not JSON: Unexpected identifier" → what all such have in common. */
 const withoutDetail = (reason: string): string => reason.replace(/:.*$/s, '');
 
-/** Lines of one partition, offsets rising → rows. */
-export const cleanLines = async (partition: number, lines: readonly ArchivedLine[]): Promise<CleanedLines> => {
-  const rows = new Map<string, PinRow>();
+/**
+ * Cleans the lines of an object, whose offsets rise.
+ * @param each gets every pin there is, also of an id that comes again
+ */
+export const cleanEachLine = async (
+  { runs, text }: Pick<ArchiveText, 'runs' | 'text'>,
+  each: (cleaned: CleanPin, offset: number) => void,
+): Promise<LineCounts> => {
   const rejected: RejectedLine[] = [];
   const quality = emptyQuality();
+  const offsets = offsetsOf(runs);
   let errors = 0;
-  await eachInTurns(lines, LINES_PER_TURN, ({ offset, line }) => {
+  await eachInTurns(blocksOf(text), BLOCKS_PER_TURN, (block) =>
     // Every line of the archive has its `received_at`.
-    const decoded = decodeRecord(line, 0);
-    if (!decoded.ok) {
-      const wrapped = readReject(line);
-      if (wrapped === null) countReject(quality, decoded.reject);
-      else countSetAside(quality, withoutDetail(wrapped.reason));
-      rejected.push({ offset, ...(wrapped ?? { reason: decoded.reject.reason, value: line }) });
-      return;
-    }
-    const cleaned = cleanPin(decoded.value);
-    countCleaned(quality, decoded.value, cleaned);
-    if (cleaned.isError) errors++;
+    decodeLines(block, (decoded, bytes) => {
+      const offset = offsets.next().value as number;
+      if (!decoded.ok) {
+        const line = bytes();
+        const wrapped = readReject(line);
+        if (wrapped === null) countReject(quality, decoded.reject);
+        else countSetAside(quality, withoutDetail(wrapped.reason));
+        rejected.push({ offset, ...(wrapped ?? { reason: decoded.reject.reason, value: line }) });
+        return;
+      }
+      const cleaned = cleanPin(decoded.value);
+      countCleaned(quality, decoded.value, cleaned);
+      if (cleaned.isError) errors++;
+      each(cleaned, offset);
+    }),
+  );
+  return { pins: quality.pins, errors, rejected, quality };
+};
+
+/** An object → rows. */
+export const cleanLines = async (object: Omit<ArchiveText, 'pins'>): Promise<CleanedLines> => {
+  const { partition } = object;
+  const rows = new Map<string, PinRow>();
+  const counts = await cleanEachLine(object, (cleaned, offset) => {
     const timestamp = writeTimestamp(cleaned.receivedAtMicros, offset);
     const held = rows.get(cleaned.uniqueId);
     if (held !== undefined && held.writeTimestamp > timestamp) return;
     rows.set(cleaned.uniqueId, { ...cleaned, position: { partition, offset }, writeTimestamp: timestamp });
   });
-  return { rows: [...rows.values()], pins: lines.length - rejected.length, errors, rejected, quality };
+  return { ...counts, rows: [...rows.values()] };
 };

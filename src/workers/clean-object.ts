@@ -1,5 +1,5 @@
 import { REJECT_PREFIX, readManifestEntry } from '../blob/archive.ts';
-import { type ArchivedLine, readArchiveObject } from '../blob/archive-object.ts';
+import { type ArchiveText, linesOf, readArchiveText } from '../blob/archive-object.ts';
 import type { BlobStore } from '../blob/blob.ts';
 import type { Clock } from '../clock.ts';
 import type { PinRow } from '../db/pin-store/pin-store.ts';
@@ -26,7 +26,7 @@ export type CleanedObject =
       readonly errors: number;
       /** Lines that were set aside. */
       readonly rejects: number;
-      readonly lines: readonly ArchivedLine[];
+      readonly text: ArchiveText;
       readonly quality: Quality;
     }
   /** The object is damaged, and was set aside as a whole. */
@@ -48,7 +48,7 @@ export type ObjectCleaner = {
   /** Sends rows that a store refused to the dead letter queue, as the lines they came from. */
   readonly setRowsAside: (
     object: KnownObject,
-    lines: readonly ArchivedLine[],
+    text: ArchiveText,
     refused: readonly RefusedRow[],
     signal: AbortSignal,
   ) => Promise<void>;
@@ -101,22 +101,22 @@ const sharing = <V>() => {
   };
 };
 
-/** The lines of an object, checked against its manifest entry. */
-const read = async (store: BlobStore, object: KnownObject): Promise<readonly ArchivedLine[]> => {
+/** An object, checked against its manifest entry. */
+const read = async (store: BlobStore, object: KnownObject): Promise<ArchiveText> => {
   const entry = await readManifestEntry(store, { partition: object.partition, offset: object.firstOffset });
-  if (entry !== null) return readArchiveObject(store, entry);
+  if (entry !== null) return readArchiveText(store, entry);
   throw new PinflowError(
     'blob_unavailable',
     `${store.location} has neither ${object.key} nor its manifest entry, which the ledger knows: is this the archive that belongs to DATABASE_URL? Check S3_BUCKET, S3_PREFIX and DATA_DIR.`,
   );
 };
 
-/** The lines, or the reason why there are none. */
+/** What is in it, or the reason why that cannot be told. */
 const readTwice = async (
   { store, retrying }: ObjectCleanerDeps,
   object: KnownObject,
   signal: AbortSignal,
-): Promise<readonly ArchivedLine[] | string> => {
+): Promise<ArchiveText | string> => {
   for (let reads = 1; ; reads++) {
     try {
       return await retrying(store.kind, () => read(store, object), signal);
@@ -174,27 +174,27 @@ export const createObjectCleaner = (deps: ObjectCleanerDeps): ObjectCleaner => {
   };
 
   const make = async (object: KnownObject, signal: AbortSignal): Promise<CleanedObject> => {
-    const lines = await readTwice(deps, object, signal);
-    if (typeof lines === 'string') {
-      if (!(await isKnown(object, signal))) await setObjectAside(object, lines, signal);
-      return { kind: 'rejected', reason: lines };
+    const text = await readTwice(deps, object, signal);
+    if (typeof text === 'string') {
+      if (!(await isKnown(object, signal))) await setObjectAside(object, text, signal);
+      return { kind: 'rejected', reason: text };
     }
-    const { rejected, ...cleaned } = await cleanLines(object.partition, lines);
+    const { rejected, ...cleaned } = await cleanLines(text);
     if (rejected.length > 0 && !(await isKnown(object, signal))) {
       const letters = rejected.map((line) => lineLetter(object, line));
       await send(letters, signal);
       metrics.cleanRejects.inc({ kind: 'line' }, rejected.length);
     }
-    return { kind: 'cleaned', ...cleaned, rejects: rejected.length, lines };
+    return { kind: 'cleaned', ...cleaned, rejects: rejected.length, text };
   };
 
   return {
     use: (object, signal, work) => shared.use(object.key, () => make(object, signal), work),
     begin: (object, signal) => shared.begin(object.key, () => make(object, signal)),
-    setRowsAside: async (object, lines, refused, signal) => {
+    setRowsAside: async (object, text, refused, signal) => {
       if (refused.length === 0) return;
       const reasons = new Map(refused.map(({ row, reason }) => [row.position.offset, reason]));
-      const letters = lines.flatMap(({ offset, line }) => {
+      const letters = [...linesOf(text)].flatMap(({ offset, line }) => {
         const reason = reasons.get(offset);
         return reason === undefined ? [] : lineLetter(object, { offset, reason, value: line });
       });

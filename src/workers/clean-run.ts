@@ -128,7 +128,7 @@ const cleanInto = (deps: RunDeps, plan: RunPlan, { writer, generation }: Lane, o
     const refused = cleaned.kind === 'cleaned' ? await writer.upsert(cleaned.rows, signal, generation.generation) : [];
     if (refused === null) return false;
     deps.reached('object upserted');
-    if (cleaned.kind === 'cleaned') await deps.objects.setRowsAside(object, cleaned.lines, refused, signal);
+    if (cleaned.kind === 'cleaned') await deps.objects.setRowsAside(object, cleaned.text, refused, signal);
     const progress = progressRow(object, cleaned, refused);
     const mark = { ...progress, store: writer.name, runId, generation: generation.generation };
     await deps.retrying('postgres', () => markObject(deps.database, mark), signal);

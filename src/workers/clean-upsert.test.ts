@@ -6,7 +6,7 @@ import { openSqlitePinStore } from '../db/pin-store/sqlite.ts';
 import { PinflowError } from '../errors.ts';
 import { createLogger } from '../logger.ts';
 import { createMetrics } from '../metrics.ts';
-import { pinLine, tempFolder } from './clean-fixture.ts';
+import { pinLine, tempFolder, textOf } from './clean-fixture.ts';
 import { cleanLines } from './clean-lines.ts';
 import { createRetrying } from './clean-retry.ts';
 import { createStoreWriter, UPSERT_ROWS } from './clean-upsert.ts';
@@ -32,7 +32,7 @@ const rowsOf = async (from: number, count: number, titles: ReadonlyMap<number, s
     offset: from + i,
     line: Buffer.from(pinLine(from + i, { title: titles.get(from + i) ?? 'fine' })),
   }));
-  return (await cleanLines(0, lines)).rows;
+  return (await cleanLines(textOf(0, lines))).rows;
 };
 
 const writerOver = (store: PinStore) =>

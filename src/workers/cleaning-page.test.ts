@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { type CleanPin, PLACEHOLDERS } from '../pin/clean.ts';
-import { NOON_MICROS, pinLine } from './clean-fixture.ts';
+import { NOON_MICROS, pinLine, textOf } from './clean-fixture.ts';
 import { type CleanedLines, cleanLines } from './clean-lines.ts';
 
 /** The table of docs/cleaning.md that says where pinflow and the seed differ: each row is tried, and none is left out. */
@@ -20,8 +20,10 @@ const rowOf = (name: string): Row => {
 
 const linesOf = (...records: readonly string[]): Promise<CleanedLines> =>
   cleanLines(
-    0,
-    records.map((record, offset) => ({ offset, line: Buffer.from(record) })),
+    textOf(
+      0,
+      records.map((record, offset) => ({ offset, line: Buffer.from(record) })),
+    ),
   );
 const posted = (given: Readonly<Record<string, unknown>>): string =>
   JSON.stringify({ ...(JSON.parse(pinLine(0)) as object), ...given });
