@@ -1,17 +1,19 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { listManifest } from '../src/blob/archive.ts';
-import { readArchiveObject, readArchiveText } from '../src/blob/archive-object.ts';
+import { readArchiveObject } from '../src/blob/archive-object.ts';
 import { openFsBlobStore } from '../src/blob/fs.ts';
-import { cleanLines } from '../src/workers/clean-lines.ts';
+import { openCountingPool } from '../src/dry-run-pool.ts';
+import type { CountObject, ObjectPlace } from '../src/workers/clean-count.ts';
 import { fillArchive } from './archive-files.ts';
 
 /**
- * Archive → cleaned rows, no store, beside warm PySpark on the same files (wanted: three times its speed) and JSON.parse alone, in memory that does not grow with the archive.
- * `PYSPARK` is the Python of an environment with pyspark 3.5 (`python3 -m venv x && x/bin/pip install pyspark==3.5.1`); Spark has both cores,
- * pinflow one thread. Rounds of the two take turns, as the machine may be shared; the CPU seconds hold also where it is.
+ * Archive → cleaned rows, no store, as `clean --dry-run` does it, beside warm PySpark on the same files and cores (wanted: three times its
+ * speed) and JSON.parse alone on one core, in memory that does not grow with the archive.
+ * `PYSPARK` is the Python of an environment with pyspark 3.5 (`python3 -m venv x && x/bin/pip install pyspark==3.5.1`). Rounds of the two
+ * take turns, as the machine may be shared; both are warm, and the best round of each counts.
  */
 const { values } = parseArgs({
   options: { pins: { type: 'string', default: '500000' }, rounds: { type: 'string', default: '3' } },
@@ -19,25 +21,41 @@ const { values } = parseArgs({
 const PINS = Number(values.pins);
 const ROUNDS = Number(values.rounds);
 const PINS_EACH = 20_000;
-const MIB = 1024 * 1024;
 
 const python = process.env.PYSPARK;
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-spark-'));
-const store = openFsBlobStore({ dir });
+const archive = join(dir, 'archive');
+const store = openFsBlobStore({ dir: archive });
 
-const cleanAll = async (): Promise<{ readonly seconds: number; readonly cpu: number; readonly peakMib: number }> => {
-  const at = performance.now();
-  const cpuAt = process.cpuUsage();
-  let rows = 0;
-  let peak = 0;
-  for await (const entry of listManifest(store, 0)) {
-    rows += (await cleanLines(await readArchiveText(store, entry))).rows.length;
-    peak = Math.max(peak, process.memoryUsage.rss());
-  }
-  if (rows !== PINS) throw new Error(`${rows} rows, not ${PINS}`);
-  const { user, system } = process.cpuUsage(cpuAt);
-  return { seconds: (performance.now() - at) / 1000, cpu: (user + system) / 1e6, peakMib: peak / MIB };
+const objects = async (): Promise<ObjectPlace[]> => {
+  const all: ObjectPlace[] = [];
+  for await (const { partition, firstOffset } of listManifest(store, 0)) all.push({ partition, firstOffset });
+  return all;
 };
+
+const cleanAll = async (counters: readonly CountObject[]): Promise<number> => {
+  const at = performance.now();
+  const left = await objects();
+  let pins = 0;
+  const lane = async (count: CountObject) => {
+    for (let object = left.pop(); object !== undefined; object = left.pop()) {
+      const counted = await count(object);
+      if ('damaged' in counted) throw new Error(counted.damaged);
+      pins += counted.pins;
+    }
+  };
+  await Promise.all(counters.map(lane));
+  if (pins !== PINS) throw new Error(`${pins} pins, not ${PINS}`);
+  return (performance.now() - at) / 1000;
+};
+
+/** Most memory each process of ours has held so far, MiB. */
+const peaks = (): readonly number[] =>
+  Bun.spawnSync(['pgrep', '-P', `${process.pid}`])
+    .stdout.toString()
+    .trim()
+    .split('\n')
+    .map((pid) => Math.round(Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024));
 
 /** The limit: the same objects read, unpacked and cut into lines, and each line parsed, with nothing made of it. */
 const parseAll = async (): Promise<number> => {
@@ -53,9 +71,9 @@ const parseAll = async (): Promise<number> => {
   return (performance.now() - at) / 1000;
 };
 
-type Spark = { readonly start: number; readonly cold: number; readonly warm: number; readonly cpu: number };
+type Spark = { readonly start: number; readonly cold: number; readonly warm: number };
 const spark = async (): Promise<Spark> => {
-  const child = Bun.spawn([python ?? '', join(import.meta.dir, 'spark.py'), dir, '3'], {
+  const child = Bun.spawn([python ?? '', join(import.meta.dir, 'spark.py'), archive, '3'], {
     env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1' },
     stderr: 'ignore',
   });
@@ -69,30 +87,34 @@ const figure = (seconds: number) => `${Math.round(PINS / seconds).toLocaleString
 
 try {
   await fillArchive(store, PINS, PINS_EACH);
-  let best = Number.POSITIVE_INFINITY;
-  let limit = Number.POSITIVE_INFINITY;
-  let leastCpu = Number.POSITIVE_INFINITY;
-  const peaks: number[] = [];
+  const pool = openCountingPool(PINS / PINS_EACH, { DATA_DIR: dir });
+  await cleanAll(pool.counters);
+  const best = { all: Number.POSITIVE_INFINITY, one: Number.POSITIVE_INFINITY, limit: Number.POSITIVE_INFINITY };
+  const memory: (readonly number[])[] = [];
   let peer: Spark | null = null;
   for (let round = 0; round < ROUNDS; round++) {
-    const { seconds, cpu, peakMib } = await cleanAll();
-    best = Math.min(best, seconds);
-    leastCpu = Math.min(leastCpu, cpu);
-    peaks.push(Math.round(peakMib));
-    limit = Math.min(limit, await parseAll());
+    best.all = Math.min(best.all, await cleanAll(pool.counters));
+    memory.push(peaks());
+    best.one = Math.min(best.one, await cleanAll(pool.counters.slice(0, 1)));
+    best.limit = Math.min(best.limit, await parseAll());
     if (python === undefined) continue;
     const found = await spark();
     peer = peer === null || found.warm < peer.warm ? found : peer;
   }
+  await pool.close();
+  const { all, one, limit } = best;
   console.log(
-    `archive → cleaned rows, ${PINS.toLocaleString('en')} pins: pinflow ${figure(best)}, RSS ${peaks.join(', ')} MiB`,
+    `archive → cleaned rows, ${PINS.toLocaleString('en')} pins: pinflow ${figure(all)} in ${pool.counters.length} processes, ${figure(one)} in one`,
   );
-  console.log(`  the limit, JSON.parse of the same lines alone: ${figure(limit)}; ratio ${(limit / best).toFixed(2)}`);
+  console.log(
+    `  most memory of each process, round by round: ${memory.map((each) => each.join(' and ')).join(', ')} MiB`,
+  );
+  console.log(
+    `  the limit of one, JSON.parse of the same lines alone: ${figure(limit)}; ratio ${(limit / one).toFixed(2)}`,
+  );
   if (peer !== null) {
-    console.log(`  PySpark, warm: ${figure(peer.warm)}; ratio ${(peer.warm / best).toFixed(2)}`);
-    console.log(`  the limit is ${(peer.warm / limit).toFixed(2)} of PySpark`);
     console.log(
-      `  CPU: pinflow ${leastCpu.toFixed(2)} s, PySpark, warm, ${peer.cpu.toFixed(2)} s; ratio ${(peer.cpu / leastCpu).toFixed(2)}`,
+      `  PySpark, warm: ${figure(peer.warm)}; ratio ${(peer.warm / all).toFixed(2)} (one process ${(peer.warm / one).toFixed(2)})`,
     );
     console.log(`  PySpark, cold: ${figure(peer.cold)} after ${peer.start.toFixed(1)} s of start-up`);
   }

@@ -1,6 +1,7 @@
 import { hostname } from 'node:os';
 import { systemClock } from '../clock.ts';
 import { objectTotals } from '../db/postgres/ledger-pages.ts';
+import { openCountingPool } from '../dry-run-pool.ts';
 import type { Engines } from '../engines.ts';
 import { PinflowError } from '../errors.ts';
 import { deadLetterSender } from '../log/dlq.ts';
@@ -52,9 +53,14 @@ const totalsOf = async ({ store, database, pinStores }: Engines, wish: Wish, log
 const tryOut = async (engines: Engines, wish: Wish, logger: Logger, format: Format): Promise<number> => {
   if (wish.hours === null) return 1;
   const { store, database } = engines;
-  const progress = startProgress(await totalsOf(engines, wish, logger, 1));
-  const deps = { store, database, retrying: createRetrying({ metrics: createMetrics(), logger }) };
-  const { damaged, ...found } = await dryRun(deps, wish.hours, progress.step).finally(progress.stop);
+  const totals = await totalsOf(engines, wish, logger, 1);
+  const [progress, pool] = [startProgress(totals), openCountingPool(totals.objects)];
+  const retrying = createRetrying({ metrics: createMetrics(), logger });
+  const deps = { store, database, retrying, counters: pool.counters };
+  const { damaged, ...found } = await dryRun(deps, wish.hours, progress.step).finally(async () => {
+    progress.stop();
+    await pool.close();
+  });
   for (const object of damaged) say(object);
   printObjects([found], format, []);
   return damaged.length === 0 ? 0 : 1;

@@ -1,10 +1,7 @@
-import { readManifestEntry } from '../blob/archive.ts';
-import { readArchiveText } from '../blob/archive-object.ts';
 import type { HourRange } from '../db/postgres/ledger-pages.ts';
-import { isPinflowError, messageOf } from '../errors.ts';
 import { addQuality, countSetAside, emptyQuality, type QualityReport, qualityReport } from '../pin/quality.ts';
+import type { CountObject } from './clean-count.ts';
 import { type DiscoverDeps, discover } from './clean-discover.ts';
-import { cleanEachLine } from './clean-lines.ts';
 import { ofHours } from './clean-pending.ts';
 import type { StepDone } from './clean-run.ts';
 
@@ -20,38 +17,46 @@ export type DryRun = {
   readonly damaged: readonly string[];
 };
 
+export type DryRunDeps = DiscoverDeps & {
+  /** Each counts one object at a time, all of them at once. */
+  readonly counters: readonly CountObject[];
+};
+
 /**
  * Reads and cleans the objects of some hours, and writes nothing: to no store, no dead letters. (The ledger learns which
  * objects there are.)
+ * @throws PinflowError what the counters throw
  */
-export const dryRun = async (
-  deps: DiscoverDeps,
-  range: HourRange,
-  onStep: (step: StepDone) => void,
-): Promise<DryRun> => {
-  const signal = new AbortController().signal;
-  await discover(deps, signal);
+export const dryRun = async (deps: DryRunDeps, range: HourRange, onStep: (step: StepDone) => void): Promise<DryRun> => {
+  const stopping = new AbortController();
+  await discover(deps, stopping.signal);
   const quality = emptyQuality();
   const damaged: string[] = [];
   const sum = { objects: 0, pins: 0, errors: 0, rejects: 0, bytes: 0 };
-  for await (const object of ofHours(deps, range, signal)) {
-    sum.objects++;
-    sum.bytes += object.bytes;
-    try {
-      const entry = await readManifestEntry(deps.store, { partition: object.partition, offset: object.firstOffset });
-      if (entry === null) throw new Error('it is not in the manifest');
-      const cleaned = await cleanEachLine(await readArchiveText(deps.store, entry), () => {});
-      sum.pins += cleaned.pins;
-      sum.errors += cleaned.errors;
-      sum.rejects += cleaned.rejected.length;
-      addQuality(quality, cleaned.quality);
-      onStep({ store: 'none', pins: cleaned.pins, bytes: object.bytes });
-    } catch (error) {
-      if (isPinflowError(error) && error.code !== 'corrupt_object') throw error;
-      sum.rejects++;
-      damaged.push(`${object.key}: ${messageOf(error)}`);
-      countSetAside(quality, 'damaged object');
+  const objects = ofHours(deps, range, stopping.signal);
+  const lane = async (count: CountObject) => {
+    for (let next = await objects.next(); !next.done && !stopping.signal.aborted; next = await objects.next()) {
+      const object = next.value;
+      const counted = await count(object);
+      sum.objects++;
+      sum.bytes += object.bytes;
+      if ('damaged' in counted) {
+        sum.rejects++;
+        damaged.push(`${object.key}: ${counted.damaged}`);
+        countSetAside(quality, 'damaged object');
+        continue;
+      }
+      sum.pins += counted.pins;
+      sum.errors += counted.errors;
+      sum.rejects += counted.rejects;
+      addQuality(quality, counted.quality);
+      onStep({ store: 'none', pins: counted.pins, bytes: object.bytes });
     }
+  };
+  try {
+    await Promise.all(deps.counters.map(lane));
+  } finally {
+    stopping.abort();
   }
-  return { ...sum, quality: qualityReport(quality), damaged };
+  return { ...sum, quality: qualityReport(quality), damaged: damaged.sort() };
 };
