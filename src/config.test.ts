@@ -135,6 +135,7 @@ describe('settings that must fit together', () => {
   const wrong: readonly (readonly [string, Readonly<Record<string, string>>, string])[] = [
     ['open to other machines without keys', { HOST: '0.0.0.0' }, 'set API_KEYS'],
     ['open to other machines over IPv6', { HOST: '::' }, 'set API_KEYS'],
+    ['a port to be shared by edges with a log of their own', { REUSE_PORT: 'true' }, 'set KAFKA_BROKERS'],
     ['a port to be shared that each takes for itself', { REUSE_PORT: 'true', PORT: '0' }, 'set one PORT for all'],
     ['SASL without a name', { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_PASSWORD: 'x' }, 'KAFKA_SASL_USERNAME'],
     ['SASL without a password', { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'x' }, 'KAFKA_SASL_PASSWORD'],
@@ -149,7 +150,7 @@ describe('settings that must fit together', () => {
   const right: readonly (readonly [string, Readonly<Record<string, string>>])[] = [
     ['open to other machines with keys', { HOST: '0.0.0.0', API_KEYS: key }],
     ['localhost by name', { HOST: 'localhost' }],
-    ['a port to be shared', { REUSE_PORT: 'true', PORT: '8000' }],
+    ['a port to be shared', { REUSE_PORT: 'true', PORT: '8000', KAFKA_BROKERS: 'b:9092' }],
     ['loopback over IPv6', { HOST: '::1' }],
     ['SASL whole', { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'x', KAFKA_SASL_PASSWORD: 'y' }],
     ['an AWS key whole', { AWS_ACCESS_KEY_ID: 'x', AWS_SECRET_ACCESS_KEY: 'y' }],

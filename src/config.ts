@@ -358,6 +358,7 @@ const crossChecks: readonly ((c: Config) => string | null)[] = [
       ? `HOST=${c.HOST} is reachable from other machines: set API_KEYS, or HOST=127.0.0.1.`
       : null,
   (c) => (c.REUSE_PORT && c.PORT === 0 ? 'REUSE_PORT=true, but PORT=0 takes a free one: set one PORT for all.' : null),
+  (c) => (c.REUSE_PORT && !c.KAFKA_BROKERS ? 'REUSE_PORT=true: set KAFKA_BROKERS, the log they share.' : null),
   (c) =>
     c.KAFKA_SASL_MECHANISM !== undefined && (c.KAFKA_SASL_USERNAME === undefined || c.KAFKA_SASL_PASSWORD === undefined)
       ? 'KAFKA_SASL_MECHANISM is set: set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD too.'

@@ -1,6 +1,6 @@
 import { errorPins } from './db/postgres/error-pins.ts';
+import { findRun, stepsOfRun } from './db/postgres/ledger-steps.ts';
 import type { Database } from './db/postgres/open.ts';
-import { runDetails } from './db/postgres/run-details.ts';
 import { chosenLetters, dropLetters, retryLetters } from './dead-letters.ts';
 import type { EdgeDeps, Letters } from './edge/deps.ts';
 import { type DeadLetter, followLetters, openLetters } from './log/dlq.ts';
@@ -72,10 +72,14 @@ export const createEdgeLookups = (
   const letters = createLetters(deps);
   return {
     run: async (id) => {
-      const found = await runDetails(deps.database, id, MAX_OBJECTS + 1);
-      if (found === null) return null;
-      const { run, objects } = found;
-      return { run, objects: objects.slice(0, MAX_OBJECTS), truncated: objects.length > MAX_OBJECTS };
+      const run = await findRun(deps.database, id);
+      if (run === null) return null;
+      const steps = await stepsOfRun(deps.database, id, MAX_OBJECTS + 1);
+      const objects = steps.slice(0, MAX_OBJECTS).map(({ key, store, status, pins, errors, rejects, error }) => ({
+        ...{ key, store, status, pins, errors, rejects },
+        reason: error,
+      }));
+      return { run, objects, truncated: steps.length > MAX_OBJECTS };
     },
     // Of the pool that is for what may be slow: the dashboard's numbers do not wait behind a long look.
     errorPins: (query) => errorPins(deps.queries, query),

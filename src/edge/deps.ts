@@ -3,7 +3,6 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import type { PinRow, QueryResult } from '../db/pin-store/pin-store.ts';
 import type { ErrorQuery } from '../db/postgres/error-pins.ts';
-import type { RunObject } from '../db/postgres/run-details.ts';
 import type { DeadLetter } from '../log/dlq.ts';
 import type { Inlet } from '../log/inlet.ts';
 import type { PinLog } from '../log/log.ts';
@@ -107,7 +106,19 @@ export type RecentRun = {
   readonly error: string | null;
 };
 
-/** A run with what it went through, first objects first. */
+/** One archive object on its way into one batch view, in one run. */
+export type RunObject = {
+  readonly key: string;
+  readonly store: string;
+  readonly status: string;
+  readonly pins: number;
+  readonly errors: number;
+  readonly rejects: number;
+  /** Why it was rejected, or left to the next run. */
+  readonly reason: string | null;
+};
+
+/** A run with what it went through, in the order it was done. */
 export type RunDetails = {
   readonly run: RecentRun & { readonly reason: string; readonly bytes: number };
   readonly objects: readonly RunObject[];

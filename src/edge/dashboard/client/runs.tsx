@@ -91,7 +91,7 @@ const Objects = ({ objects, truncated }: RunDetails) => {
     cells: [
       <Value key="key" value={each.key} />,
       each.store,
-      <span key="status" class={each.status === 'rejected' ? 'failed' : undefined}>
+      <span key="status" class={each.status === 'done' ? undefined : 'failed'}>
         {valueText(each.reason === null ? each.status : `${each.status}: ${each.reason}`)}
       </span>,
       count(each.pins),
