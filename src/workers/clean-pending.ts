@@ -26,6 +26,17 @@ export type PendingQuery = {
   readonly signal: AbortSignal;
 };
 
+/** Page by page of what `ask` answers. */
+async function* pages(ask: (after: Cursor) => Promise<readonly KnownObject[]>) {
+  let after = START;
+  let page: readonly KnownObject[] = [];
+  do {
+    page = await ask(after);
+    yield* page;
+    after = page.at(-1) ?? after;
+  } while (page.length === PENDING_PAGE);
+}
+
 type FreshQuery = Omit<PendingQuery, 'rebuild'>;
 
 /** Partition by partition in the order of the chain. */
@@ -62,22 +73,16 @@ async function* stale(deps: DiscoverDeps, { store, rebuild: generation, signal, 
 /** What a store does not have yet: first what someone asked for again, then what is new, then what a rebuild has left. */
 export async function* pending(deps: DiscoverDeps, query: PendingQuery): AsyncGenerator<KnownObject, void> {
   const { database, retrying } = deps;
-  yield* await retrying('postgres', () => retriedObjects(database, query.store, PENDING_PAGE), query.signal);
+  const { store, signal } = query;
+  yield* pages((after) => retrying('postgres', () => retriedObjects(database, store, after, PENDING_PAGE), signal));
   yield* fresh(deps, query);
   if (query.rebuild > 0) yield* stale(deps, query);
 }
 
 /** All objects of some hours, whether or not a store has them. */
-export async function* ofHours(
+export const ofHours = (
   { database, retrying }: DiscoverDeps,
   range: HourRange,
   signal: AbortSignal,
-): AsyncGenerator<KnownObject, void> {
-  let after = START;
-  let page: readonly KnownObject[] = [];
-  do {
-    page = await retrying('postgres', () => objectsOfHours(database, range, after, PENDING_PAGE), signal);
-    yield* page;
-    after = page.at(-1) ?? after;
-  } while (page.length === PENDING_PAGE);
-}
+): AsyncGenerator<KnownObject, void> =>
+  pages((after) => retrying('postgres', () => objectsOfHours(database, range, after, PENDING_PAGE), signal));

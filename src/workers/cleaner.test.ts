@@ -220,6 +220,24 @@ describe('a damaged object', () => {
     expect(await progress(0, 3)).toEqual(['embedded done']);
     expect(await shop.pinStore.count()).toBe(9);
   });
+
+  test('as all of many are, in one run', async () => {
+    const many = 205;
+    const whole = new Map<string, Uint8Array>();
+    for (let n = 0; n < many; n++) {
+      const { key } = await putObject(shop.store, 0, n, [pinLine(n)]);
+      whole.set(key, (await shop.store.get(key))?.bytes ?? new Uint8Array());
+      await shop.store.put(key, Buffer.from('damaged'), { ifAbsent: false });
+    }
+    const cleaner = shop.cleaner();
+    expect(await cleaner.runNow('cron')).toMatchObject({ objects: many, rejects: many });
+    for (const [key, bytes] of whole) {
+      await shop.store.put(key, bytes, { ifAbsent: false });
+      await forgetRejected(postgres.database, key);
+    }
+    expect(await cleaner.runNow('cron')).toMatchObject({ status: 'done', objects: many, pins: many, rejects: 0 });
+    expect(await shop.pinStore.count()).toBe(many);
+  });
 });
 
 describe('a read that fails', () => {

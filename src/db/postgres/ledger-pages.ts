@@ -61,14 +61,21 @@ export const pendingObjects = (
 };
 
 /** Objects of a store that `forgetRejected` asked for again, in the order of the chain. */
-export const retriedObjects = ({ db }: Db, store: string, limit: number): Promise<readonly KnownObject[]> =>
+export const retriedObjects = (
+  { db }: Db,
+  store: string,
+  after: Cursor,
+  limit: number,
+): Promise<readonly KnownObject[]> =>
   asked(
     db
       .select(objectColumns)
       .from(archiveObjectStores)
       .innerJoin(archiveObjects, ofObject)
       // Literally, as the partial index has it: a parameter would not be matched with it.
-      .where(and(eq(archiveObjectStores.store, store), sql`${archiveObjectStores.status} = 'retry'`))
+      .where(
+        and(eq(archiveObjectStores.store, store), afterCursor(after), sql`${archiveObjectStores.status} = 'retry'`),
+      )
       .orderBy(...inOrder)
       .limit(limit),
   );

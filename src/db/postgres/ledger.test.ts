@@ -70,6 +70,8 @@ const object = (partition: number, firstOffset: number, lastOffset: number): Kno
 });
 
 const NOTHING = { objects: 0, pins: 0, errors: 0, rejects: 0, bytes: 0 };
+const START = { partition: -1, firstOffset: -1 };
+
 const progress = (of: KnownObject, store: string) =>
   ({
     partition: of.partition,
@@ -217,17 +219,18 @@ describe('objects', () => {
     await markObject(database, { ...progress(second, 'scylla'), ...rejected });
     await markObject(database, { ...progress(second, 'cassandra'), ...rejected });
     await markObject(database, { ...progress(first, 'cassandra'), ...rejected });
-    expect(await retriedObjects(database, 'scylla', 10)).toEqual([]);
+    expect(await retriedObjects(database, 'scylla', START, 10)).toEqual([]);
 
     await forgetRejected(database, second.key);
     await forgetRejected(database, first.key);
-    expect(await retriedObjects(database, 'scylla', 10)).toEqual([second]);
-    expect(await retriedObjects(database, 'cassandra', 10)).toEqual([first, second]);
-    expect(await retriedObjects(database, 'cassandra', 1)).toEqual([first]);
+    expect(await retriedObjects(database, 'scylla', START, 10)).toEqual([second]);
+    expect(await retriedObjects(database, 'cassandra', START, 10)).toEqual([first, second]);
+    expect(await retriedObjects(database, 'cassandra', START, 1)).toEqual([first]);
+    expect(await retriedObjects(database, 'cassandra', first, 10)).toEqual([second]);
     expect((await pending(0, 'scylla')).map((o) => o.firstOffset)).toEqual([10, 25]);
 
     await markObject(database, { ...progress(second, 'scylla'), runId: 9 });
-    expect(await retriedObjects(database, 'scylla', 10)).toEqual([]);
+    expect(await retriedObjects(database, 'scylla', START, 10)).toEqual([]);
     expect(await progressOf(database, second)).toMatchObject([
       { store: 'cassandra', status: 'retry', reason: 'truncated' },
       { store: 'scylla', status: 'done', runId: 9, reason: null, rejects: 0 },
