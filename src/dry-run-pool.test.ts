@@ -92,6 +92,9 @@ test('a process that is killed fails what it was at', async () => {
   process.kill(child as number, 'SIGKILL');
   const error = await counting?.catch((e: unknown) => e);
   expect(String(error)).toContain('ended with SIGKILL');
+  // And what it is given after that: nobody waits for an answer of the dead.
+  const late = await pool.counters[0]?.({ partition: 0, firstOffset: 0 }).catch((e: unknown) => e);
+  expect(String(late)).toContain('ended with SIGKILL');
   await pool.close();
 });
 

@@ -15,26 +15,29 @@ export type CountingPool = { readonly counters: readonly CountObject[]; readonly
 type Counter = { readonly count: CountObject; readonly close: () => Promise<void> };
 
 const startCounter = (settings: Readonly<Record<string, string>>): Counter => {
-  let waiting: PromiseWithResolvers<ObjectCount> | null = null;
+  let waiting = Promise.withResolvers<ObjectCount>();
   const child = Bun.spawn([process.execPath, CHILD], {
     env: environmentWith(settings),
     stdio: ['ignore', 'ignore', 'inherit'],
     serialization: 'advanced',
     ipc: (message: FromCounter) => {
-      if ('counted' in message) waiting?.resolve(message.counted);
-      else waiting?.reject(new PinflowError(message.error.code as ErrorCode, message.error.message));
-      waiting = null;
-    },
-    onExit: (_, code, signal) => {
-      const reason = `a process of the dry run ended with ${signal ?? code} while it cleaned an object; run it again.`;
-      waiting?.reject(new PinflowError('internal', reason));
+      if ('counted' in message) waiting.resolve(message.counted);
+      else waiting.reject(new PinflowError(message.error.code as ErrorCode, message.error.message));
     },
   });
+  const ended = child.exited.then((code): never => {
+    const how = child.signalCode ?? code;
+    throw new PinflowError('internal', `a process of the dry run ended with ${how}; run it again.`);
+  });
+  // Nobody may be waiting for it.
+  ended.catch(() => {});
   return {
-    count: ({ partition, firstOffset }) => {
+    count: async ({ partition, firstOffset }) => {
       waiting = Promise.withResolvers();
-      child.send({ partition, firstOffset } satisfies ToCounter);
-      return waiting.promise;
+      if (child.exitCode === null && child.signalCode === null) {
+        child.send({ partition, firstOffset } satisfies ToCounter);
+      }
+      return Promise.race([waiting.promise, ended]);
     },
     close: async () => {
       child.kill();

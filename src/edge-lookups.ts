@@ -1,8 +1,8 @@
 import { errorPins } from './db/postgres/error-pins.ts';
-import { findRun, stepsOfRun } from './db/postgres/ledger-steps.ts';
+import { findRun, type RunStep, stepsOfRun } from './db/postgres/ledger-steps.ts';
 import type { Database } from './db/postgres/open.ts';
 import { chosenLetters, dropLetters, retryLetters } from './dead-letters.ts';
-import type { EdgeDeps, Letters } from './edge/deps.ts';
+import type { EdgeDeps, Letters, RunObject } from './edge/deps.ts';
 import { type DeadLetter, followLetters, openLetters } from './log/dlq.ts';
 import type { PinLog } from './log/log.ts';
 import { createQueryBox } from './query-box.ts';
@@ -65,6 +65,16 @@ const createLetters = ({ log, database, openDeadLetters }: Deps): Letters & { re
   };
 };
 
+const objectOf = ({ key, store, status, pins, errors, rejects, error }: RunStep): RunObject => ({
+  key,
+  store,
+  status,
+  pins,
+  errors,
+  rejects,
+  reason: error,
+});
+
 /** What the edge's read-only routes and its dead letter queue ask the engines. */
 export const createEdgeLookups = (
   deps: Deps,
@@ -75,10 +85,7 @@ export const createEdgeLookups = (
       const run = await findRun(deps.database, id);
       if (run === null) return null;
       const steps = await stepsOfRun(deps.database, id, MAX_OBJECTS + 1);
-      const objects = steps.slice(0, MAX_OBJECTS).map(({ key, store, status, pins, errors, rejects, error }) => ({
-        ...{ key, store, status, pins, errors, rejects },
-        reason: error,
-      }));
+      const objects = steps.slice(0, MAX_OBJECTS).map(objectOf);
       return { run, objects, truncated: steps.length > MAX_OBJECTS };
     },
     // Of the pool that is for what may be slow: the dashboard's numbers do not wait behind a long look.
