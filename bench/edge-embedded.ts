@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startProgram } from '../test/e2e/program.ts';
-import { loadBulk, loadSingles, makeBodies, median } from './load.ts';
+import { loadBulk, loadSingles, makeBodies, median, startStoringNothing } from './load.ts';
 
 /**
  * Claim: the edge with the embedded log, every pin fsynced before its answer, reaches at least half of the same app storing
@@ -16,14 +16,8 @@ const BULK_CONNECTIONS = 4;
 const BULK_PINS = 1000;
 const BODIES = 16;
 
-const startNull = async () => {
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, 'no-storing.ts')], { stdout: 'pipe' });
-  const { value } = await child.stdout.getReader().read();
-  return { child, url: new TextDecoder().decode(value).trim().split(/\s+/)[1] as string };
-};
-
 const dir = mkdtempSync(join(tmpdir(), 'pinflow-bench-'));
-const nothing = await startNull();
+const nothing = await startStoringNothing();
 // The workers stay away: this is about the edge and its log; bench/pipeline.ts has them all.
 const edge = await startProgram({ DATA_DIR: dir, WORKERS_ARCHIVE: '0', WORKERS_CLEAN: '0', WORKERS_STREAM: '0' });
 try {
@@ -60,7 +54,7 @@ try {
   );
   console.log(`  the same app storing nothing: ${figure(bulkLimit)} pins/s; ratio ${(bulk / bulkLimit).toFixed(2)}`);
 } finally {
-  nothing.child.kill();
+  nothing.stop();
   await edge.kill('SIGKILL');
   rmSync(dir, { recursive: true, force: true });
 }

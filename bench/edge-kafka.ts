@@ -3,14 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { eventually, startProgram } from '../test/e2e/program.ts';
 import { freshName } from '../test/servers/fresh.ts';
-import { type Load, loadBulk, loadSingles, makeBodies, median } from './load.ts';
+import { type Load, loadBulk, loadSingles, makeBodies, median, startStoringNothing } from './load.ts';
 import { bulkConfig, requirePeer, singleConfig, startPeer } from './peer.ts';
 import { serverSettings } from './topic.ts';
 
 /**
  * Claim: with a real Kafka, acked by all in-sync replicas, the edge takes at least twice Redpanda Connect's pins a second at 256 connections with a
  * lower p99, and at least 100,000 pins a second in NDJSON bodies of 1,000. The peer uses all cores in one process, an edge about one: it runs as two
- * processes on one port, and as one beside that. Rounds alternate.
+ * processes on one port, and as one beside that. The limit is the edge's own app in two processes that store nothing. Rounds alternate.
  */
 const ROUNDS = 3;
 const SECONDS = 6;
@@ -18,7 +18,7 @@ const CONNECTIONS = 256;
 const BULK_CONNECTIONS = 8;
 const BULK_PINS = 1000;
 const BODIES = 16;
-const [SINGLE_PORT, BULK_PORT, SHARED_PORT] = [18_096, 18_095, 18_094];
+const [SINGLE_PORT, BULK_PORT, SHARED_PORT, LIMIT_PORT] = [18_096, 18_095, 18_094, 18_093];
 
 requirePeer();
 const brokers = ((await serverSettings('kafka')).KAFKA_BROKERS as string).split(',');
@@ -57,6 +57,7 @@ await eventually('the edge takes pins durably', 30_000, async () => {
 });
 const sharing = { PORT: String(SHARED_PORT), REUSE_PORT: 'true' };
 const pair = [await startEdge('first', sharing), await startEdge('second', sharing)] as const;
+const limits = [await startStoringNothing(LIMIT_PORT), await startStoringNothing(LIMIT_PORT)] as const;
 const peers = [startPeer(singleConfig(SINGLE_PORT, brokers, topic)), startPeer(bulkConfig(BULK_PORT, brokers, topic))];
 const [peerSingle, peerBulk] = [`http://127.0.0.1:${SINGLE_PORT}`, `http://127.0.0.1:${BULK_PORT}`];
 await Promise.all([answers(peerSingle), answers(peerBulk)]);
@@ -78,7 +79,8 @@ const contender = (name: string, single: string, bulk: string): Contender => ({
 const one = contender('pinflow, 1 process', alone.url, alone.url);
 const two = contender('pinflow, 2 processes', pair[0].url, pair[0].url);
 const theirs = contender('Redpanda Connect', peerSingle, peerBulk);
-const contenders = [one, two, theirs];
+const limit = contender('2 storing nothing', limits[0].url, limits[0].url);
+const contenders = [one, two, theirs, limit];
 
 try {
   for (let round = 0; round < ROUNDS; round++) {
@@ -91,6 +93,7 @@ try {
   }
 } finally {
   for (const peer of peers) await peer.stop();
+  for (const each of limits) each.stop();
   for (const edge of [alone, ...pair]) await edge.kill('SIGTERM');
   rmSync(dir, { recursive: true, force: true });
 }

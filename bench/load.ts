@@ -51,4 +51,14 @@ export const loadBulk = async (options: LoadOptions, { files, pins }: Bodies): P
   return load.perSecond * pins;
 };
 
+export type StoringNothing = { readonly url: string; readonly stop: () => void };
+
+/** The edge's app over a log that keeps nothing. @param port one that several share (Default: a free one) */
+export const startStoringNothing = async (port = 0): Promise<StoringNothing> => {
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, 'no-storing.ts'), String(port)], { stdout: 'pipe' });
+  const { value } = await child.stdout.getReader().read();
+  const url = new TextDecoder().decode(value).trim().split(/\s+/)[1] as string;
+  return { url, stop: () => child.kill() };
+};
+
 export const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? 0;

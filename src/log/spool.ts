@@ -173,9 +173,12 @@ export const withSpool = async (
     store.close();
   };
 
+  /** Nothing waits and a probe is due: only the next pin can tell, so the broker's last failure must not keep pins away. */
+  const isUnknown = () => store.totals().records === 0 && breaker.waitMs() === 0;
+
   return {
     append,
-    state: report.state,
+    state: () => ({ ...report.state(), ...(isUnknown() ? { outage: null } : {}) }),
     close: () => {
       closing ??= close();
       return closing;
