@@ -8,6 +8,7 @@ import type { Pursuit } from './kafka-pursuit.ts';
 import type { KafkaReader } from './kafka-reader.ts';
 import type { TopicFacts } from './kafka-topic.ts';
 import type { ConsumeOptions, Consumer, LogRecord } from './log.ts';
+import { groupIdOf } from './names.ts';
 
 /** A member that shows no life for this long loses its partitions, milliseconds; brokers allow 6,000 and more. */
 const SESSION_TIMEOUT_MS = 10_000;
@@ -87,8 +88,8 @@ type KafkaJsBatch = {
   readonly messages: readonly Fetched[];
 };
 
-const fetchOptions = ({ group }: ConsumeOptions) => ({
-  groupId: group,
+const fetchOptions = ({ group }: ConsumeOptions, topic: string) => ({
+  groupId: groupIdOf(group, topic),
   sessionTimeout: SESSION_TIMEOUT_MS,
   heartbeatInterval: HEARTBEAT_MS,
   maxWaitTimeInMs: FETCH_WAIT_MS,
@@ -133,7 +134,7 @@ const createSession = ({ client, reader }: KafkaConsumerDeps, options: ConsumeOp
   const { topic, kafka } = client;
   const ended = Promise.withResolvers<End>();
   const end = (how: End) => ended.resolve(how);
-  const consumer: KafkaJsConsumer = kafka.consumer(fetchOptions(options));
+  const consumer: KafkaJsConsumer = kafka.consumer(fetchOptions(options, topic));
   /** A throw counts also when the session is ending already. */
   let thrown: End | null = null;
   const failed = (error: unknown) => end({ why: 'broker', error: client.explain(error) });

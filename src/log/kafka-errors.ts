@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts';
 import { isAboutCertificate, messageOf, PinflowError } from '../errors.ts';
-import { ARCHIVE_GROUP, dlqOf, STREAM_GROUP } from './names.ts';
+import { ARCHIVE_GROUP, dlqOf, groupIdOf, STREAM_GROUP } from './names.ts';
 
 /** What kafkajs' errors carry; which of it depends on the class. */
 type Detail = {
@@ -49,7 +49,7 @@ const grants = (topic: string, user: string): string => {
   const acl = `rpk security acl create --allow-principal User:${user} --operation`;
   return [
     `${acl} create,describe,describe_configs,read,write --topic ${topic} --topic ${dlqOf(topic)}`,
-    `${acl} describe,read --group ${ARCHIVE_GROUP} --group ${STREAM_GROUP}`,
+    `${acl} describe,read --group ${groupIdOf(ARCHIVE_GROUP, topic)} --group ${groupIdOf(STREAM_GROUP, topic)}`,
   ].join('; ');
 };
 

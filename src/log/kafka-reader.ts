@@ -6,6 +6,7 @@ import { brokerErrorOf, isPassing } from './kafka-errors.ts';
 import { type Fetched, recordsOf } from './kafka-fetch.ts';
 import { ensureTopic, type TopicFacts } from './kafka-topic.ts';
 import type { LogRecord, PartitionState } from './log.ts';
+import { groupIdOf } from './names.ts';
 
 /** Bytes of one fetch, at most; the broker answers at least one batch, however large. */
 const MAX_FETCH_BYTES = 4 * 1024 * 1024;
@@ -144,7 +145,7 @@ export const createKafkaReader = (client: KafkaClient): KafkaReader => {
     partitions,
     committed: (group) =>
       ask(async (admin) => {
-        const [offsets] = await admin.fetchOffsets({ groupId: group, topics: [topic] });
+        const [offsets] = await admin.fetchOffsets({ groupId: groupIdOf(group, topic), topics: [topic] });
         const committed = (offsets?.partitions ?? []).map(
           ({ partition, offset }) => [partition, Number(offset)] as const,
         );

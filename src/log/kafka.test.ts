@@ -14,22 +14,13 @@ const server = await testServer('kafka');
 const brokers = server.settings.KAFKA_BROKERS ?? '';
 const silent = createLogger('silent', 'test');
 
-/** Topics share the broker's groups: a test's own get the name of its topic. */
-const withOwnGroups = (log: PinLog): PinLog => ({
-  ...log,
-  consume: (options) => log.consume({ ...options, group: `${log.topic}-${options.group}` }),
-  committed: (group) => log.committed(`${log.topic}-${group}`),
-});
-
 const opened: PinLog[] = [];
 const openTopic = async (
   topic: string,
   partitions = 1,
   { logger = silent, env = {} }: { logger?: Logger; env?: Record<string, string> } = {},
 ) => {
-  const log = withOwnGroups(
-    await openKafkaLog(readConfig({ ...server.settings, ...env }), { topic, logger, partitions }),
-  );
+  const log = await openKafkaLog(readConfig({ ...server.settings, ...env }), { topic, logger, partitions });
   opened.push(log);
   return log;
 };
@@ -240,6 +231,15 @@ describe.skipIf('skip' in server)('on a real broker', () => {
         expect(warnings.join()).toContain(`"wanted":${startAt}`);
         await member.consumer.close();
       }
+    }, 60_000);
+
+    test('of another topic takes no part in a group of the same name', async () => {
+      const logs = [await openTopic(freshName('pins'), 2), await openTopic(freshName('pins'), 2)];
+      const members = logs.map((log) => join(log, { group: 'same' }));
+      await until('each has its partitions', () => members.every(({ owned }) => owned.size === 2));
+      for (const log of logs) await log.append(numbered(20, log.topic));
+      await until('each has its records', () => members.every(({ records }) => records.length === 20));
+      for (const { consumer } of members) await consumer.close();
     }, 60_000);
 
     test('is told what retention took from under it', async () => {

@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { afterAll, afterEach, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { appendFileSync, chmodSync, chownSync, copyFileSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -83,8 +83,9 @@ describe.skipIf(!areOurs)('a program whose engines are not as they should be', (
   const own: OwnServer[] = [];
   let program: Running | undefined;
 
+  // One that a failed test left would go on in the groups of the shared broker.
+  afterEach(async () => void (await program?.kill('SIGKILL')));
   afterAll(async () => {
-    await program?.kill('SIGKILL');
     for (const server of own) await server.stop();
     for (const drop of drops) await drop();
     for (const dir of dirs) rmSync(dir, { recursive: true, force: true });
