@@ -5,7 +5,7 @@ import type { FromCounter, ToCounter } from './dry-run-child.ts';
 import { type ErrorCode, PinflowError } from './errors.ts';
 import type { CountObject, ObjectCount } from './workers/clean-count.ts';
 
-/** Each holds an object uncompressed: some 150 MiB. */
+/** Each holds an object uncompressed: up to 250 MiB. */
 const MAX_PROCESSES = 8;
 
 const CHILD = (childFile as unknown as { readonly default: string }).default;

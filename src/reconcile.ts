@@ -1,12 +1,12 @@
 import { archivePartitions, listManifest } from './blob/archive.ts';
-import { blocksOf, offsetsOf, readArchiveText } from './blob/archive-object.ts';
+import { eachRecord, readArchiveText } from './blob/archive-object.ts';
 import type { BlobStore } from './blob/blob.ts';
 import type { PinStore, PinVersion } from './db/pin-store/pin-store.ts';
 import type { Database } from './db/postgres/open.ts';
 import { removedBefore } from './db/postgres/speed-removal.ts';
 import { speedVersions } from './db/postgres/speed-view.ts';
 import type { PinLog } from './log/log.ts';
-import { decodeLines, decodeRecord } from './pin/decode.ts';
+import { decodeRecord } from './pin/decode.ts';
 import { writeTimestamp } from './pin/pin.ts';
 import { type Difference, openIdLedger } from './reconcile-ids.ts';
 
@@ -63,19 +63,14 @@ const scanArchive = async (
         );
       }
       next = entry.lastOffset + 1;
-      const { runs, text } = await readArchiveText(store, entry);
-      const offsets = offsetsOf(runs);
       const versions: PinVersion[] = [];
-      for (const block of blocksOf(text)) {
-        decodeLines(block, (decoded) => {
-          const offset = offsets.next().value as number;
-          if (!decoded.ok) rejects++;
-          else {
-            const { unique_id, receivedAtMicros } = decoded.value;
-            versions.push({ uniqueId: unique_id, writeTimestamp: writeTimestamp(receivedAtMicros, offset) });
-          }
-        });
-      }
+      await eachRecord(await readArchiveText(store, entry), (decoded, offset) => {
+        if (!decoded.ok) rejects++;
+        else {
+          const { unique_id, receivedAtMicros } = decoded.value;
+          versions.push({ uniqueId: unique_id, writeTimestamp: writeTimestamp(receivedAtMicros, offset) });
+        }
+      });
       record(versions);
     }
     ends.set(partition, next ?? 0);

@@ -1,6 +1,8 @@
 import { promisify } from 'node:util';
 import { gunzip, gzip } from 'node:zlib';
 import { messageOf, PinflowError } from '../errors.ts';
+import { type DecodedRecord, decodeLines } from '../pin/decode.ts';
+import { eachInTurns } from '../turns.ts';
 import { type ArchiveEntry, entryMetadata, type OffsetRuns, objectKey } from './archive.ts';
 import { lineReceivedAt } from './archive-line.ts';
 import type { BlobMetadata, BlobStore } from './blob.ts';
@@ -68,15 +70,17 @@ export function* linesOf({ runs, text }: Pick<ArchiveText, 'runs' | 'text'>): Ge
 }
 
 /** The offsets that lines stand for, in order. */
-export function* offsetsOf(runs: OffsetRuns): Generator<number, void> {
+function* offsetsOf(runs: OffsetRuns): Generator<number, void> {
   for (const [first, last] of runs) for (let offset = first; offset <= last; offset++) yield offset;
 }
 
 /** Bytes of lines that are decoded at once: their text fits the processor's cache. */
 const BLOCK_BYTES = 64 * 1024;
+/** Blocks decoded in one turn: some milliseconds, so that what else waits on this thread goes on. */
+const BLOCKS_PER_TURN = 8;
 
 /** Whole lines, some at a time. */
-export const blocksOf = (text: Uint8Array): readonly Uint8Array[] => {
+const blocksOf = (text: Uint8Array): readonly Uint8Array[] => {
   const blocks: Uint8Array[] = [];
   for (let start = 0; start < text.length; ) {
     const end = text.indexOf(LINE_FEED, start + BLOCK_BYTES) + 1 || text.length;
@@ -84,6 +88,21 @@ export const blocksOf = (text: Uint8Array): readonly Uint8Array[] => {
     start = end;
   }
   return blocks;
+};
+
+/**
+ * What each line of an object is, in order, in turns of the event loop.
+ * @param each gets a line's bytes if it wants them
+ */
+export const eachRecord = async (
+  { runs, text }: Pick<ArchiveText, 'runs' | 'text'>,
+  each: (decoded: DecodedRecord, offset: number, bytes: () => Uint8Array) => void,
+): Promise<void> => {
+  const offsets = offsetsOf(runs);
+  // Every line of the archive has its `received_at`.
+  await eachInTurns(blocksOf(text), BLOCKS_PER_TURN, (block) =>
+    decodeLines(block, (decoded, bytes) => each(decoded, offsets.next().value as number, bytes)),
+  );
 };
 
 const countLines = (text: Uint8Array): number => {

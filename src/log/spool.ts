@@ -173,12 +173,15 @@ export const withSpool = async (
     store.close();
   };
 
-  /** Nothing waits and a probe is due: only the next pin can tell, so the broker's last failure must not keep pins away. */
-  const isUnknown = () => store.totals().records === 0 && breaker.waitMs() === 0;
+  const state = (): InletState => {
+    const now = report.state();
+    // Nothing waits and a probe is due: only the next pin can tell, so the broker's last failure must not keep pins away.
+    return now.spooled === 0 && breaker.waitMs() === 0 ? { ...now, outage: null } : now;
+  };
 
   return {
     append,
-    state: () => ({ ...report.state(), ...(isUnknown() ? { outage: null } : {}) }),
+    state,
     close: () => {
       closing ??= close();
       return closing;

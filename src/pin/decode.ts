@@ -22,6 +22,9 @@ export type Accepted = {
 
 type Result<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly reject: Reject };
 
+/** What a record of the log is, or why it is no pin. */
+export type DecodedRecord = Result<StoredPin>;
+
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 const malformed = (reason: string): { ok: false; reject: Reject } => ({
@@ -142,7 +145,7 @@ export const appendedMicros = (timestampMillis: number): number =>
   timestampMillis >= 0 && Number.isSafeInteger(timestampMillis * 1000) ? timestampMillis * 1000 : 0;
 
 /** @param isUtf8Text false for a text that may have a lone surrogate */
-const decodeText = (text: string, timestampMillis: number, isUtf8Text: boolean): Result<StoredPin> => {
+const decodeText = (text: string, timestampMillis: number, isUtf8Text: boolean): DecodedRecord => {
   const parsed = parseJson(text);
   if (!parsed.ok) return parsed;
   const checked = checkPin(parsed.value);
@@ -172,7 +175,7 @@ const decodeText = (text: string, timestampMillis: number, isUtf8Text: boolean):
  * Not every producer is our edge: a record without a `received_at` takes the log's own timestamp.
  * @param timestampMillis when the record was appended, milliseconds since the Unix epoch
  */
-export const decodeRecord = (value: Uint8Array | string, timestampMillis: number): Result<StoredPin> => {
+export const decodeRecord = (value: Uint8Array | string, timestampMillis: number): DecodedRecord => {
   if (typeof value === 'string') return decodeText(value, timestampMillis, false);
   const text = decodeUtf8(value);
   return text === null ? malformed('the record is not UTF-8') : decodeText(text, timestampMillis, true);
@@ -192,7 +195,7 @@ const endOfLine = (lines: Uint8Array, start: number): number => {
  */
 export const decodeLines = (
   lines: Uint8Array,
-  each: (decoded: Result<StoredPin>, bytes: () => Uint8Array) => void,
+  each: (decoded: DecodedRecord, bytes: () => Uint8Array) => void,
 ): void => {
   let start = 0;
   let end = endOfLine(lines, 0);

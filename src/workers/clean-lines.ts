@@ -1,14 +1,9 @@
 import { readReject } from '../blob/archive-line.ts';
-import { type ArchiveText, blocksOf, offsetsOf } from '../blob/archive-object.ts';
+import { type ArchiveText, eachRecord } from '../blob/archive-object.ts';
 import type { PinRow } from '../db/pin-store/pin-store.ts';
 import { type CleanPin, cleanPin } from '../pin/clean.ts';
-import { decodeLines } from '../pin/decode.ts';
 import { writeTimestamp } from '../pin/pin.ts';
 import { countCleaned, countReject, countSetAside, emptyQuality, type Quality } from '../pin/quality.ts';
-import { eachInTurns } from '../turns.ts';
-
-/** Blocks cleaned in one turn: some milliseconds, so that the rows of the object before keep flowing to the store. */
-const BLOCKS_PER_TURN = 8;
 
 /** A line that is no pin: the record as it was in the log, and why. */
 export type RejectedLine = { readonly offset: number; readonly reason: string; readonly value: Uint8Array };
@@ -35,31 +30,26 @@ const withoutDetail = (reason: string): string => reason.replace(/:.*$/s, '');
  * @param each gets every pin there is, also of an id that comes again
  */
 export const cleanEachLine = async (
-  { runs, text }: Pick<ArchiveText, 'runs' | 'text'>,
+  object: Pick<ArchiveText, 'runs' | 'text'>,
   each: (cleaned: CleanPin, offset: number) => void,
 ): Promise<LineCounts> => {
   const rejected: RejectedLine[] = [];
   const quality = emptyQuality();
-  const offsets = offsetsOf(runs);
   let errors = 0;
-  await eachInTurns(blocksOf(text), BLOCKS_PER_TURN, (block) =>
-    // Every line of the archive has its `received_at`.
-    decodeLines(block, (decoded, bytes) => {
-      const offset = offsets.next().value as number;
-      if (!decoded.ok) {
-        const line = bytes();
-        const wrapped = readReject(line);
-        if (wrapped === null) countReject(quality, decoded.reject);
-        else countSetAside(quality, withoutDetail(wrapped.reason));
-        rejected.push({ offset, ...(wrapped ?? { reason: decoded.reject.reason, value: line }) });
-        return;
-      }
-      const cleaned = cleanPin(decoded.value);
-      countCleaned(quality, decoded.value, cleaned);
-      if (cleaned.isError) errors++;
-      each(cleaned, offset);
-    }),
-  );
+  await eachRecord(object, (decoded, offset, bytes) => {
+    if (!decoded.ok) {
+      const line = bytes();
+      const wrapped = readReject(line);
+      if (wrapped === null) countReject(quality, decoded.reject);
+      else countSetAside(quality, withoutDetail(wrapped.reason));
+      rejected.push({ offset, ...(wrapped ?? { reason: decoded.reject.reason, value: line }) });
+      return;
+    }
+    const cleaned = cleanPin(decoded.value);
+    countCleaned(quality, decoded.value, cleaned);
+    if (cleaned.isError) errors++;
+    each(cleaned, offset);
+  });
   return { pins: quality.pins, errors, rejected, quality };
 };
 

@@ -26,9 +26,9 @@ export type PendingQuery = {
   readonly signal: AbortSignal;
 };
 
-/** Page by page of what `ask` answers. */
-async function* pages(ask: (after: Cursor) => Promise<readonly KnownObject[]>) {
-  let after = START;
+/** Page by page of what `ask` answers. @param start (Default: before all) */
+async function* pages(ask: (after: Cursor) => Promise<readonly KnownObject[]>, start = START) {
+  let after = start;
   let page: readonly KnownObject[] = [];
   do {
     page = await ask(after);
@@ -43,13 +43,9 @@ type FreshQuery = Omit<PendingQuery, 'rebuild'>;
 async function* fresh(deps: DiscoverDeps, { store, floor, partitions, signal }: FreshQuery) {
   const { database, retrying } = deps;
   for (const partition of partitions) {
-    let page: readonly KnownObject[] = [];
-    do {
-      const after = page.at(-1)?.firstOffset ?? floor.get(partition) ?? -1;
-      const query = { partition, store, after, limit: PENDING_PAGE };
-      page = await retrying('postgres', () => pendingObjects(database, query), signal);
-      yield* page;
-    } while (page.length === PENDING_PAGE);
+    const ask = ({ firstOffset: after }: Cursor) =>
+      retrying('postgres', () => pendingObjects(database, { partition, store, after, limit: PENDING_PAGE }), signal);
+    yield* pages(ask, { partition, firstOffset: floor.get(partition) ?? -1 });
   }
 }
 
