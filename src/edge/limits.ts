@@ -1,5 +1,6 @@
 import { PinflowError } from '../errors.ts';
 import type { Metrics } from '../metrics.ts';
+import { shown } from './tally.ts';
 
 /** The bytes one request holds, from the first read of its body until its pins are durable or refused. */
 export type Hold = { bytes: number };
@@ -14,6 +15,7 @@ export type Pending = {
 
 export const createPending = (maxBytes: number, gauge: Metrics['pendingBytes']): Pending => {
   let total = 0;
+  shown(gauge, () => total);
   return {
     take: (hold, bytes) => {
       if (total + bytes > maxBytes)
@@ -24,12 +26,10 @@ export const createPending = (maxBytes: number, gauge: Metrics['pendingBytes']):
         );
       hold.bytes += bytes;
       total += bytes;
-      gauge.set(total);
     },
     release: (hold) => {
       total -= hold.bytes;
       hold.bytes = 0;
-      gauge.set(total);
     },
   };
 };

@@ -5,6 +5,7 @@
 
 type Labels = Readonly<Record<string, string>>;
 type Counter = { inc(labels: Labels, by: number): void };
+type Gauge = { readonly set: (value: number) => void };
 type Histogram = { readonly observe: (value: number) => void };
 
 /** Adds to one label set of a counter. */
@@ -19,6 +20,9 @@ const whenAsked = (metric: object, flush: () => void): void => {
     return before?.();
   };
 };
+
+/** Gives a gauge its value when it is asked for it. */
+export const shown = (gauge: Gauge, read: () => number): void => whenAsked(gauge, () => gauge.set(read()));
 
 /** @returns makes the tally of a label set: to be called once for each */
 export const tallies = (counter: Counter): ((labels: Labels) => Tally) => {

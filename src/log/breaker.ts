@@ -76,10 +76,21 @@ export const createBreaker = (options: BreakerOptions): Breaker => {
     };
   };
 
+  /** Ordinary calls differ by their epoch only: those of one share a pass. */
+  let ordinary = passOf(false);
+  let ordinaryEpoch = epoch;
+  const ordinaryPass = (): Pass => {
+    if (ordinaryEpoch !== epoch) {
+      ordinary = passOf(false);
+      ordinaryEpoch = epoch;
+    }
+    return ordinary;
+  };
+
   return {
-    pass: () => (probeAt === null ? passOf(false) : null),
+    pass: () => (probeAt === null ? ordinaryPass() : null),
     probe: () => {
-      if (probeAt === null) return passOf(false);
+      if (probeAt === null) return ordinaryPass();
       if (probing || now() < probeAt) return null;
       probing = true;
       return passOf(true);

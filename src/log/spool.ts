@@ -139,28 +139,37 @@ export const withSpool = async (
   const late = () =>
     new PinflowError('timeout', `the broker has not acknowledged within ${deadlineMs} ms`, { retryable: true });
 
-  const append = async (records: readonly NewRecord[]): Promise<Receipt> => {
-    if (closing !== null) throw new PinflowError('log_unavailable', 'the spool is closed.');
+  const ended = () => {
+    running--;
+    if (running === 0) idle();
+  };
+
+  /** What goes past the log, which failed or may not be asked. */
+  const spool = (records: readonly NewRecord[]): Promise<Receipt> => intake.append(records).finally(ended);
+
+  // One promise a call and no frame that waits: where a request carries one pin each more is felt.
+  const append = (records: readonly NewRecord[]): Promise<Receipt> => {
+    if (closing !== null) return Promise.reject(new PinflowError('log_unavailable', 'the spool is closed.'));
     // The forwarder probes, at nobody's cost; only where it has nothing to send a request must.
     const pass = forwarder.isIdle() ? breaker.probe() : breaker.pass();
     running++;
-    try {
-      if (pass === null) return await intake.append(records);
-      const positions = await withDeadline(log.append(records), deadlineMs, late);
-      pass.succeeded();
-      return { durability: log.durability, positions };
-    } catch (error) {
-      if (pass === null) throw error;
-      if (!isOutage(error)) {
+    if (pass === null) return spool(records);
+    return withDeadline(log.append(records), deadlineMs, late).then(
+      (positions) => {
+        pass.succeeded();
+        ended();
+        return { durability: log.durability, positions };
+      },
+      (error: unknown) => {
+        if (isOutage(error)) {
+          pass.failed(error);
+          return spool(records);
+        }
         pass.undecided();
+        ended();
         throw error;
-      }
-      pass.failed(error);
-      return await intake.append(records);
-    } finally {
-      running--;
-      if (running === 0) idle();
-    }
+      },
+    );
   };
 
   const close = async () => {
