@@ -19,7 +19,10 @@ export type GroupCommitOptions = {
   readonly maxPendingBytes: number;
   /** Longest the first call of a group waits for others, milliseconds; 0: only for what this turn of the event loop brings. */
   readonly lingerMs: number;
-  /** Waits only after a group of at least this many calls: a lone caller is not held up for others that do not come. (Default: 0) */
+  /**
+   * Waits only after a group of at least this many calls: a lone caller is not held up for others that do not come. Those who were
+   * answered come back while others wait: without the wait two halves would take turns. (Default: 0)
+   */
   readonly lingerAfterCalls?: number;
   /** Groups being flushed at once. 1 keeps the order of calls. */
   readonly maxInFlight: number;
@@ -128,8 +131,7 @@ export const createGroupCommit = (options: GroupCommitOptions): GroupCommit => {
     while (inFlight.size < maxInFlight && !queue.isEmpty()) {
       const flushing = flushGroup(queue.takeGroup()).then(() => {
         inFlight.delete(flushing);
-        // What came in meanwhile has waited long enough, and its fellows are here.
-        if (!queue.isEmpty()) pump();
+        if (!queue.isEmpty()) schedule();
       });
       inFlight.add(flushing);
     }

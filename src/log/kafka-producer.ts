@@ -20,6 +20,9 @@ const ONE_LANE_RECORDS = 1000;
 /** A group of calls fills the requests of all lanes. */
 const MAX_GROUP_RECORDS = LANES * MAX_SEND_RECORDS;
 const MAX_GROUP_BYTES = LANES * MAX_SEND_BYTES;
+/** What busy callers wait for each other, milliseconds: a request costs the broker and us a millisecond, whatever it carries. */
+const LINGER_MS = 3;
+const LINGER_AFTER_CALLS = 16;
 /** What Kafka's batch adds around records, at most; bytes. */
 const BATCH_OVERHEAD_BYTES = 256;
 /** Retries of a request whose partition has no leader just now: an election takes a second or two. */
@@ -154,7 +157,8 @@ export const createKafkaProducer = (client: KafkaClient, topic: Pursuit<TopicFac
     maxBatchRecords: MAX_GROUP_RECORDS,
     maxBatchBytes: MAX_GROUP_BYTES,
     maxPendingBytes: client.config.MAX_PENDING_BYTES,
-    lingerMs: 0,
+    lingerMs: LINGER_MS,
+    lingerAfterCalls: LINGER_AFTER_CALLS,
     maxInFlight: 1,
   });
 
