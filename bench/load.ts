@@ -53,9 +53,9 @@ export const loadBulk = async (options: LoadOptions, { files, pins }: Bodies): P
 
 export type StoringNothing = { readonly url: string; readonly stop: () => void };
 
-/** The edge's app over a log that keeps nothing. @param port one that several share (Default: a free one) */
-export const startStoringNothing = async (port = 0): Promise<StoringNothing> => {
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, 'no-storing.ts'), String(port)], { stdout: 'pipe' });
+/** The edge's app over a log that keeps nothing. */
+export const startStoringNothing = async (): Promise<StoringNothing> => {
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, 'no-storing.ts')], { stdout: 'pipe' });
   const { value } = await child.stdout.getReader().read();
   const url = new TextDecoder().decode(value).trim().split(/\s+/)[1] as string;
   return { url, stop: () => child.kill() };

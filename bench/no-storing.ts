@@ -7,10 +7,8 @@ import { createLogger } from '../src/logger.ts';
 import { createMetrics } from '../src/metrics.ts';
 
 /**
- * The limit the edge is measured against: the same app, with a log that keeps nothing and acks at once. Run as its own process. An argument
- * is a port that several of them share.
+ * The limit the edge is measured against: the same app, with a log that keeps nothing and acks at once. Run as its own process.
  */
-const port = Number(process.argv[2] ?? 0);
 const logger = createLogger('warn', 'bench');
 const nobody = async () => {
   throw new Error('not in this bench');
@@ -40,8 +38,7 @@ const edge = startEdge({
     logger,
   }),
   host: '127.0.0.1',
-  port,
-  reusePort: port !== 0,
+  port: 0,
   requestTimeoutMs: 10_000,
   logger,
 });
