@@ -40,9 +40,14 @@ export const createBreaker = (options: BreakerOptions): Breaker => {
   /** Rises with each change: what a call that began before it has to say is out of date. */
   let epoch = 0;
 
+  const turn = () => {
+    epoch += 1;
+    ordinary = passOf(false);
+  };
+
   const open = (error: unknown) => {
     const wasClosed = probeAt === null;
-    epoch += 1;
+    turn();
     waitMs = wasClosed ? baseMs : Math.min(maxMs, waitMs * 2);
     probeAt = now() + waitMs;
     if (wasClosed) onOpen(error);
@@ -50,7 +55,7 @@ export const createBreaker = (options: BreakerOptions): Breaker => {
   };
 
   const close = () => {
-    epoch += 1;
+    turn();
     probeAt = null;
     onClose();
   };
@@ -76,21 +81,13 @@ export const createBreaker = (options: BreakerOptions): Breaker => {
     };
   };
 
-  /** Ordinary calls differ by their epoch only: those of one share a pass. */
+  /** All ordinary calls of an epoch share one. */
   let ordinary = passOf(false);
-  let ordinaryEpoch = epoch;
-  const ordinaryPass = (): Pass => {
-    if (ordinaryEpoch !== epoch) {
-      ordinary = passOf(false);
-      ordinaryEpoch = epoch;
-    }
-    return ordinary;
-  };
 
   return {
-    pass: () => (probeAt === null ? ordinaryPass() : null),
+    pass: () => (probeAt === null ? ordinary : null),
     probe: () => {
-      if (probeAt === null) return ordinaryPass();
+      if (probeAt === null) return ordinary;
       if (probing || now() < probeAt) return null;
       probing = true;
       return passOf(true);
