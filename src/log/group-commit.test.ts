@@ -57,6 +57,35 @@ describe('group commit', () => {
     },
   );
 
+  test('those who were answered and those who wait become one group, not two that take turns', async () => {
+    const groups: number[] = [];
+    const turn = () => new Promise((resolve) => setImmediate(resolve));
+    const flush = async (calls: Calls) => {
+      groups.push(calls.length);
+      await turn();
+      return calls.map(() => []);
+    };
+    const commits = make(flush, { lingerMs: 20, lingerAfterCalls: 4 });
+    const caller = async () => {
+      for (let n = 0; n < 5; n++) {
+        await commits.append(one('a'));
+        await turn();
+      }
+    };
+    const callers = [caller(), caller(), caller(), caller()];
+    while (groups.length === 0) await turn();
+    callers.push(caller(), caller(), caller(), caller());
+    await Promise.all(callers);
+    expect(groups).toEqual([4, 8, 8, 8, 8, 4]);
+  });
+
+  test('few callers do not wait for others', async () => {
+    const { flush, groups } = recorder();
+    const commits = make(flush, { lingerMs: 60_000, lingerAfterCalls: 4 });
+    for (let n = 0; n < 3; n++) await commits.append(one('a'));
+    expect(groups.map((calls) => calls.length)).toEqual([1, 1, 1]);
+  });
+
   test('keeps groups within the bounds, but never splits a call', async () => {
     const { flush, groups } = recorder();
     const commits = make(flush, { maxBatchRecords: 4 });

@@ -73,7 +73,7 @@ describe.skipIf(missing)(`${PINS} pins through real servers`, () => {
   }, TIMEOUT_MS);
 
   test(
-    'are posted, all acked by the broker',
+    'are posted, all acked, and the broker acks one more',
     async () => {
       const args = [
         '--count',
@@ -91,12 +91,17 @@ describe.skipIf(missing)(`${PINS} pins through real servers`, () => {
       expect(stderr).toBe('');
       expect(JSON.parse(stdout)).toMatchObject([{ accepted: PINS, rejected: 0, failed: 0 }]);
       expect(code).toBe(0);
-      const one = await fetch(`${program.url}/pin/`, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: await Bun.file(join(import.meta.dir, '../fixtures/seed-pin.json')).text(),
+      // A broker that was busy with those beyond its deadline is passed by for a moment: the spool has what comes meanwhile.
+      const seedPin = await Bun.file(join(import.meta.dir, '../fixtures/seed-pin.json')).text();
+      await eventually('the broker itself acks a pin', SETTLE_MS, async () => {
+        const one = await fetch(`${program.url}/pin/`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: seedPin,
+        });
+        expect(one.status).toBe(200);
+        return one.headers.get('x-pin-durability') === 'broker' ? true : null;
       });
-      expect([one.status, one.headers.get('x-pin-durability')]).toEqual([200, 'broker']);
     },
     TIMEOUT_MS,
   );

@@ -88,11 +88,21 @@ const settingsNeeded = async (recipe: Recipe, options: FindOptions): Promise<Set
   return Object.assign({}, ...needed.map((server) => server.settings)) as Settings;
 };
 
+/** A busy machine makes a server miss a probe: one whose process runs is given up only after this, milliseconds. */
+const PATIENCE_MS = 60_000;
+
 const isUsable = async (
   recipe: Recipe,
   { pid, folder, needed, settings }: Running,
   needs: Settings,
-): Promise<boolean> => isOurs(pid, folder) && Bun.deepEquals(needed, needs) && (await recipe.answers(settings));
+): Promise<boolean> => {
+  if (!Bun.deepEquals(needed, needs)) return false;
+  for (const deadline = Date.now() + PATIENCE_MS; isOurs(pid, folder) && Date.now() < deadline; ) {
+    if (await recipe.answers(settings)) return true;
+    await sleep(READY_POLL_MS);
+  }
+  return false;
+};
 
 const fromPackages = async (recipe: Recipe, options: FindOptions): Promise<ServerHandle | NoServer> => {
   const { name } = recipe;
