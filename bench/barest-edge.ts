@@ -1,3 +1,4 @@
+import { Hono } from 'hono';
 import { CompressionTypes } from 'kafkajs';
 import { risingMicros, systemClock } from '../src/clock.ts';
 import { readConfig } from '../src/config.ts';
@@ -9,9 +10,9 @@ import { acceptPin } from '../src/pin/decode.ts';
 import type { Position } from '../src/pin/pin.ts';
 
 /**
- * The limit the edge into Kafka is measured against: what Bun.serve and kafkajs must do for a pin, and nothing else. It has no routes, asks for no
- * key, bounds neither bodies nor memory nor time, has no spool and no metrics, and dies of what is no pin. Run as its own process; the arguments are
- * a port that several share, the topic, which is there, and its number of partitions.
+ * The limit the edge into Kafka is measured against: what Bun.serve, Hono and kafkajs must do for a pin, and nothing else. It asks for no key, bounds
+ * neither bodies nor memory nor time, has no spool and no metrics, and dies of what is no pin. Run as its own process; the arguments are a port that
+ * several share, the topic, which is there, and its number of partitions.
  */
 const [port = '', topic = '', partitions = ''] = process.argv.slice(2);
 /** As the edge's own (`kafka-producer.ts`), milliseconds. */
@@ -44,14 +45,12 @@ const send = async (): Promise<void> => {
   if (busy) setTimeout(send, LINGER_MS);
 };
 
-Bun.serve({
-  hostname: '127.0.0.1',
-  port: Number(port),
-  reusePort: true,
-  development: false,
-  fetch: (request) =>
+const app = new Hono();
+app.post(
+  '/pin/',
+  (c) =>
     new Promise<Response>((resolve) => {
-      request.bytes().then((body) => {
+      c.req.raw.bytes().then((body) => {
         const pin = acceptPin(body, stamp());
         if (!pin.ok) throw new Error(pin.reject.reason);
         const { uniqueId, line } = pin.value;
@@ -65,5 +64,12 @@ Bun.serve({
         setImmediate(send);
       });
     }),
+);
+Bun.serve({
+  hostname: '127.0.0.1',
+  port: Number(port),
+  reusePort: true,
+  development: false,
+  fetch: (request) => app.fetch(request),
 });
 process.stdout.write('ready\n');
