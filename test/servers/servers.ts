@@ -28,17 +28,25 @@ export type NoServer = { readonly skip: string; readonly settings: Settings; rea
 const RECIPES: Readonly<Record<ServerName, Recipe>> = { kafka, cassandra, s3, postgres, trino };
 const READY_POLL_MS = 100;
 
-const untilAnswers = async (recipe: Recipe, { pid, settings }: Started, folder: string): Promise<void> => {
-  const deadline = Date.now() + recipe.startTimeoutMs;
-  while (!(await recipe.answers(settings))) {
-    if (isAlive(pid) && Date.now() < deadline) await sleep(READY_POLL_MS);
-    else {
-      const output = lastOutput(folder);
-      await stopProcess(pid, folder);
-      rmSync(folder, { recursive: true, force: true });
-      throw new Error(`${recipe.name} did not start:\n${output}`);
-    }
+/** Whether it answers within `ms` milliseconds, as long as it runs. */
+const answersWithin = async (
+  ms: number,
+  { answers }: Recipe,
+  settings: Settings,
+  runs: () => boolean,
+): Promise<boolean> => {
+  for (const deadline = Date.now() + ms; ; await sleep(READY_POLL_MS)) {
+    if (await answers(settings)) return true;
+    if (!runs() || Date.now() >= deadline) return false;
   }
+};
+
+const untilAnswers = async (recipe: Recipe, { pid, settings }: Started, folder: string): Promise<void> => {
+  if (await answersWithin(recipe.startTimeoutMs, recipe, settings, () => isAlive(pid))) return;
+  const output = lastOutput(folder);
+  await stopProcess(pid, folder);
+  rmSync(folder, { recursive: true, force: true });
+  throw new Error(`${recipe.name} did not start:\n${output}`);
 };
 
 const launchAndAwait = async (
@@ -96,12 +104,8 @@ const isUsable = async (
   { pid, folder, needed, settings }: Running,
   needs: Settings,
 ): Promise<boolean> => {
-  if (!Bun.deepEquals(needed, needs)) return false;
-  for (const deadline = Date.now() + PATIENCE_MS; isOurs(pid, folder) && Date.now() < deadline; ) {
-    if (await recipe.answers(settings)) return true;
-    await sleep(READY_POLL_MS);
-  }
-  return false;
+  const runs = () => isOurs(pid, folder);
+  return runs() && Bun.deepEquals(needed, needs) && (await answersWithin(PATIENCE_MS, recipe, settings, runs));
 };
 
 const fromPackages = async (recipe: Recipe, options: FindOptions): Promise<ServerHandle | NoServer> => {
